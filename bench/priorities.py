@@ -1,0 +1,78 @@
+"""What do five priorities in use cost, beside one? One to one, 64 B, with the order within each priority checked."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .harness import Cell, Member, RunFailed, Sample, gate, now, run_group
+from .peers.base import Peer
+from .peers.boost import Boost
+from .peers.mqshm import TOPIC, Mqshm
+from .report import Mark
+from .shapes import HEAD, Shape, payloads
+
+UNIT = "messages/s"
+PEERS = ["mqshm", "boost"]
+SIZE = 64
+LEVELS = 5
+
+
+def priorities(peer: Mqshm, levels: int, count: int) -> Sample:
+    """Message i has priority number i mod `levels`, counted from the middle outwards: one level is the default one."""
+    link = peer.link(Shape("single", SIZE))
+    meet = gate(2)
+
+    def produce() -> int:
+        import mqshm
+
+        steps = sorted(mqshm.Priority, key=lambda step: abs(step - mqshm.Priority.NORMAL))[:levels]
+        sending = [(data, steps[at % levels]) for at, data in enumerate(payloads(SIZE, count))]
+        broker = link.attach()
+        publish = broker.publish
+        meet.wait()
+        start = now()
+        for data, priority in sending:
+            publish(TOPIC, data, priority=priority)
+        meet.wait()
+        broker.close()
+        return start
+
+    def consume() -> int:
+        broker = link.attach()
+        sub = broker.subscribe(TOPIC, group="group-0")
+        receive = sub.receive
+        got = []
+        meet.wait()
+        for _ in range(count):
+            got.append(receive().data)
+        end = now()
+        meet.wait()
+        broker.close()
+        for level in range(levels):
+            numbers = [number for data in got if (number := int.from_bytes(data[:HEAD], "little")) % levels == level]
+            if numbers != list(range(level, count, levels)):
+                raise RunFailed("lost, or out of order within a priority")
+        return end
+
+    try:
+        start, end = run_group([Member(produce), Member(consume)])
+    finally:
+        link.close()
+    seconds = (end - start) / 1e9
+    return Sample(count / seconds, seconds)
+
+
+def cells(peers: list[Peer], quick: bool) -> list[Cell]:
+    found = []
+    for peer in peers:
+        if isinstance(peer, Mqshm):
+            found.append(Cell(peer.name, "single", "one in use", partial(priorities, peer, 1), 20_000))
+            found.append(Cell(peer.name, "single", "five in use", partial(priorities, peer, LEVELS), 20_000))
+        elif isinstance(peer, Boost):
+            found.append(Cell(peer.name, "single", "five in use", partial(peer.priorities, LEVELS), 20_000))
+    return found
+
+
+MARKS = [
+    Mark("five priorities in use, beside one", "mqshm/single/five in use", ("mqshm/single/one in use",), 0.85),
+]

@@ -1,0 +1,52 @@
+/* Reading and changing the configuration. */
+#include "shm/config.h"
+
+#include "shm/subs.h"
+
+void mqi_config_refresh(struct mqshm *h)
+{
+	mqshm_config now;
+	uint64_t version;
+	if (!mqi_config_load(h->hdr, &now, &version)) return; /* it changes all the time: the next operation looks again */
+	h->max_message_size = now.max_message_size;
+	h->message_ttl_ms = now.message_ttl_ms;
+	h->memory_limit = now.max_memory_usage;
+	h->spin_ns = now.spin_ns;
+	h->config_seen = version;
+}
+
+/* Under the control lock nobody changes it. */
+static int load_locked(struct mqshm *h, mqshm_config *out)
+{
+	uint64_t version;
+	int rc = mqi_control_lock(h);
+	if (rc != MQSHM_OK) return rc;
+	if (!mqi_config_load(h->hdr, out, &version)) rc = mqi_fail(MQSHM_CORRUPT, "the configuration changes under its lock");
+	mqi_control_unlock(h);
+	return rc;
+}
+
+int mqshm_config_get(mqshm_t *h, mqshm_config *out)
+{
+	uint64_t version;
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return rc;
+	if (!mqi_config_load(h->hdr, out, &version)) rc = load_locked(h, out);
+	mqi_leave(h);
+	return rc;
+}
+
+int mqshm_config_set(mqshm_t *h, const mqshm_config *config)
+{
+	int rc = mqi_config_check(config);
+	if (rc == MQSHM_OK) rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return rc;
+	rc = mqi_control_lock(h);
+	if (rc == MQSHM_OK) {
+		mqi_config_store(h->hdr, config);
+		mqi_control_unlock(h);
+		mqi_config_refresh(h);
+	}
+	mqi_leave(h);
+	return rc;
+}

@@ -1,0 +1,79 @@
+#include "flow/due.h"
+
+#include "shm/area.h"
+#include "shm/event.h"
+#include "shm/slab.h"
+
+int mqi_due_prepare(struct mqshm_sub *s)
+{
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	if (ready > s->capacity) return mqi_fail(MQSHM_CORRUPT, "subscription %u has %u slots of %u", s->row, ready, s->capacity);
+	if (likely(s->times_ready >= ready)) return MQSHM_OK;
+	int rc = mqi_area_grow(s->h, &s->shm->areas[SUB_TIMES], ready * sizeof(uint64_t), 0);
+	if (rc == MQSHM_OK) s->times_ready = ready;
+	return rc;
+}
+
+/* 0 is none: any time is earlier. */
+static void lower(uint64_t *hint, uint64_t ms)
+{
+	for (uint64_t now = mqi_load_acq(hint); now == 0 || now > ms; now = mqi_load_acq(hint))
+		if (mqi_cas64(hint, now, ms)) return;
+}
+
+void mqi_due_lower(struct mqshm_sub *s, uint32_t index, uint64_t ms)
+{
+	lower(&s->due_hints[index >> MQI_DUE_SHIFT], ms);
+	lower(&s->shm->next_due, ms);
+}
+
+void mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t gen, uint64_t ms)
+{
+	mqi_store_rel(&s->times[index], mqi_lease(gen, ms));
+	mqi_due_lower(s, index, ms);
+}
+
+/* One slot: fired, or the time at which it will be; 0 where it waits for none. */
+static uint64_t look(struct mqshm_sub *s, uint32_t i, uint64_t now_ms)
+{
+	struct slot_shm *slot = &s->slots[i];
+	uint64_t w = mqi_load_acq(&slot->word);
+	unsigned state = mqi_slot_state(w);
+	if (state != SLOT_LATER && state != SLOT_INFLIGHT) return 0;
+	uint64_t time = mqi_load_acq(&s->times[i]);
+	if (mqi_lease_tag(time) != (mqi_slot_gen(w) & 0xffffff)) return 0;
+	if (mqi_lease_ms(time) > now_ms) return mqi_lease_ms(time);
+	unsigned ring = mqi_place_ring(mqi_load_acq(&slot->place)) % MQI_PRIORITIES;
+	if (mqi_cas64(&slot->word, w, mqi_slot_word(SLOT_AGAIN, MQI_NOBODY, mqi_slot_gen(w) + 1, mqi_slot_attempts(w)))) {
+		mqi_again_hint(s, ring, i);
+		mqi_event_one(s->h, s->shm->waiters);
+	}
+	return 0;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
+
+int mqi_due_fire(struct mqshm_sub *s, uint64_t now_ms)
+{
+	uint64_t seen = mqi_load_acq(&s->shm->next_due), next = 0;
+	if (seen == 0 || seen > now_ms) return MQSHM_OK;
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	uint64_t times = mqi_area_ready(&s->shm->areas[SUB_TIMES]) / sizeof(uint64_t);
+	if (ready > s->capacity) return mqi_fail(MQSHM_CORRUPT, "subscription %u has %u slots of %u", s->row, ready, s->capacity);
+	if (times < ready) ready = (uint32_t)times;
+	for (uint32_t from = 0; from < ready; from += 1u << MQI_DUE_SHIFT) {
+		uint64_t *hint = &s->due_hints[from >> MQI_DUE_SHIFT], was = mqi_load_acq(hint), first = 0;
+		if (was != 0 && was <= now_ms) {
+			for (uint32_t i = from; i < ready && i < from + (1u << MQI_DUE_SHIFT); i++) first = earlier(first, look(s, i, now_ms));
+			if (!mqi_cas64(hint, was, first)) first = mqi_load_acq(hint); /* lowered meanwhile */
+			was = first;
+		}
+		next = earlier(next, was);
+	}
+	if (mqi_cas64(&s->shm->next_due, seen, next)) /* one lowered between its scan and here is in its hint: lower again */
+		for (uint32_t i = 0; i << MQI_DUE_SHIFT < ready; i++) {
+			uint64_t hint = mqi_load_acq(&s->due_hints[i]);
+			if (hint != 0) lower(&s->shm->next_due, hint);
+		}
+	return MQSHM_OK;
+}

@@ -1,0 +1,209 @@
+/* The life of a handle: attach, fork, detach; and what every operation needs: its lock and its reasons. */
+#include "flow/handle.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "flow/reap.h"
+#include "shm/area.h"
+#include "shm/config.h"
+#include "shm/counters.h"
+#include "shm/peers.h"
+#include "shm/segment.h"
+#include "shm/subs.h"
+
+#define SPINS 100
+
+static _Thread_local char reason[512];
+
+int mqi_fail(int result, const char *format, ...)
+{
+	va_list values;
+	va_start(values, format);
+	vsnprintf(reason, sizeof reason, format, values);
+	va_end(values);
+	return result;
+}
+
+const char *mqshm_reason(void)
+{
+	return reason;
+}
+
+uint32_t mqshm_abi(void)
+{
+	return MQSHM_ABI;
+}
+
+/* What is waited for is a thread of this process inside one short operation, or one that lost its processor there. */
+static void back_off(unsigned spins)
+{
+	if (spins < SPINS) mqi_pause();
+	else mqi_yield();
+}
+
+void mqi_lock(struct mqshm *h)
+{
+	uint32_t open = 0;
+	for (unsigned spins = 0; !__atomic_compare_exchange_n(&h->lock, &open, 1u, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED); open = 0)
+		back_off(spins++);
+	if (__atomic_load_n(&h->bias, __ATOMIC_RELAXED)) {
+		__atomic_store_n(&h->bias, NULL, __ATOMIC_RELEASE);
+		h->may_bias = false;
+		mqi_local_barrier();
+		for (unsigned spins = 0; __atomic_load_n(&h->inside, __ATOMIC_ACQUIRE); spins++) back_off(spins);
+	} else if (h->may_bias)
+		__atomic_store_n(&h->bias, mqi_thread(), __ATOMIC_RELEASE); /* from its next operation on */
+	h->locked = true;
+}
+
+int mqshm_format(int fd, uint64_t units, const mqshm_config *config)
+{
+	if (!config) return mqi_fail(MQSHM_INVALID, "a segment needs a configuration");
+	return mqi_segment_format(fd, units, config);
+}
+
+/* A row for this process. From a spare row it sweeps the dead, then takes a row that this has freed. */
+static int join(struct mqshm *h)
+{
+	int rc = mqi_peer_join(h, h->program, h->role);
+	if (rc != MQSHM_OK || h->peer < MQI_SPARE_PEERS) return rc;
+	uint32_t dead;
+	rc = mqi_enter(h);
+	if (rc == MQSHM_OK) {
+		rc = mqi_reap(h, &dead);
+		mqi_leave(h);
+	}
+	mqi_peer_leave(h);
+	if (rc == MQSHM_OK) rc = mqi_peer_join(h, h->program, h->role);
+	if (rc != MQSHM_OK || h->peer < MQI_SPARE_PEERS) return rc;
+	mqi_peer_leave(h);
+	return mqi_fail(MQSHM_TOO_MANY, "%u processes are attached, as many as there can be", MQI_SPARE_PEERS - 1);
+}
+
+static void free_handle(struct mqshm *h)
+{
+	for (uint32_t i = 0; i < MQI_SUBS; i++) free(h->views[i]);
+	for (struct mqshm_sub *s = h->old_views, *older; s; s = older) {
+		older = s->older;
+		free(s);
+	}
+	for (uint32_t i = 0; i < h->topic_room; i++)
+		for (struct mqshm_topic *t = h->topics[i], *chain; t; t = chain) {
+			chain = t->chain;
+			free(t->targets);
+			free(t);
+		}
+	free(h->topics);
+	free(h->claims);
+	free(h);
+}
+
+int mqshm_attach(int fd, const char *program, uint32_t role, mqshm_t **out)
+{
+	*out = NULL;
+	struct mqshm *h = calloc(1, sizeof *h);
+	if (!h) return mqi_fail(MQSHM_SYSTEM, "out of memory");
+	mqi_fork_watch();
+	h->fd = fd;
+	h->role = role;
+	h->forks = mqi_fork_count();
+	h->may_bias = mqi_local_barrier_register();
+	if (program) snprintf(h->program, sizeof h->program, "%s", program);
+	int rc = mqi_segment_open(h);
+	if (rc != MQSHM_OK) {
+		free_handle(h);
+		return rc;
+	}
+	mqi_config_refresh(h);
+	rc = join(h);
+	if (rc != MQSHM_OK) {
+		mqshm_abandon(h);
+		return rc;
+	}
+	*out = h;
+	return MQSHM_OK;
+}
+
+void mqshm_abandon(mqshm_t *h)
+{
+	if (!h) return;
+	mqi_segment_close(h);
+	free_handle(h);
+}
+
+/* The row is given back only when nothing names it any more; otherwise it stays until the process ends, and is swept then. */
+void mqshm_detach(mqshm_t *h)
+{
+	if (!h) return;
+	if (mqi_enter(h) == MQSHM_OK) { /* in a forked child nothing in the segment is its own */
+		mqi_subs_of_peer(h, h->peer);
+		int rc = mqi_sweep_row(h, h->peer, 0);
+		mqi_leave(h);
+		if (rc == MQSHM_OK) mqi_peer_leave(h);
+	}
+	mqshm_abandon(h);
+}
+
+/* What a view holds for the parent: its leases, its place among the free slots, its counters. Where things are, and how
+ * far the memory goes, is as true for the child. */
+static void disown_view(struct mqshm_sub *s)
+{
+	if (mqi_sub_owner(s->word) != MQI_NOBODY) s->word = 0; /* no row's word is: every use finds it closed */
+	s->counters = &s->h->uncounted_sub;
+	s->next_slot = s->end_slot = 0;
+	s->held = 0;
+	s->touched = s->woken = false;
+}
+
+static void disown(struct mqshm *h)
+{
+	h->peer = 0;
+	h->row = NULL;
+	h->next_seq = h->end_seq = 0;
+	memset(h->cursors, 0, sizeof h->cursors);
+	memset(h->growing, 0, sizeof h->growing);
+	for (uint32_t i = 0; i < MQI_SUBS; i++)
+		if (h->views[i]) disown_view(h->views[i]);
+	for (struct mqshm_sub *s = h->old_views; s; s = s->older) disown_view(s);
+	for (uint32_t i = 0; i < h->topic_room; i++)
+		for (struct mqshm_topic *t = h->topics[i]; t; t = t->chain) {
+			t->version = MQI_NO_VERSION;
+			t->counters = &h->uncounted_topic;
+		}
+}
+
+static void count_for_itself(struct mqshm *h)
+{
+	for (uint32_t i = 0; i < MQI_SUBS; i++)
+		if (h->views[i] && h->views[i]->word) h->views[i]->counters = mqi_count_sub(h, i);
+	for (uint32_t i = 0; i < h->topic_room; i++)
+		for (struct mqshm_topic *t = h->topics[i]; t; t = t->chain) t->counters = mqi_count_topic(h, t->id);
+}
+
+int mqshm_after_fork(mqshm_t *h)
+{
+	uint32_t parents = h->forks;
+	if (parents == mqi_fork_count()) return MQSHM_OK;
+	if (h->lock || h->inside) return mqi_fail(MQSHM_FORKED, "another thread was using the handle when the process forked");
+	disown(h);
+	h->bias = NULL;
+	h->may_bias = mqi_local_barrier_register();
+	h->forks = mqi_fork_count();
+	int rc = join(h);
+	if (rc != MQSHM_OK) {
+		h->forks = parents;
+		return rc;
+	}
+	count_for_itself(h);
+	return MQSHM_OK;
+}
+
+int mqshm_memory_used(mqshm_t *h, uint64_t *bytes)
+{
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return rc;
+	*bytes = mqi_memory_used(h);
+	mqi_leave(h);
+	return MQSHM_OK;
+}

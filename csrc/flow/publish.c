@@ -1,0 +1,395 @@
+/* A message's way in: reserve, fill, commit, link, wake. Until the commit nobody sees anything of it and a death undoes
+ * it; from the commit on it is delivered to all, if need be by whoever finds the publisher dead.
+ *
+ *   one receiver, small    the slot carries the payload; the cell's compare-and-swap is the commit
+ *   otherwise              a block carries it and a slot per receiver refers to it; NEW to LIVE of the block is the commit
+ */
+#include "flow/publish.h"
+
+#include "flow/due.h"
+#include "flow/envelope.h"
+#include "flow/reap.h"
+#include "flow/receive.h"
+#include "flow/settle.h"
+#include "flow/topic.h"
+#include "os/futex.h"
+#include "shm/block.h"
+#include "shm/event.h"
+#include "shm/ring.h"
+#include "shm/slab.h"
+#include "shm/subs.h"
+
+#define SEQ_BLOCK 256
+#define COPY_UNLOCKED (32u << 10) /* from this size on, other threads go on while the payload is copied */
+#define RESOLVE_ROUNDS 64
+
+static const mqshm_envelope plain = {.ring = 2};
+
+struct message {
+	const void *data;
+	uint64_t size, expires_ns, published_ns, seq;
+	const mqshm_envelope *envelope;
+	uint64_t envelope_size;
+	uint32_t topic;
+	unsigned flags;
+};
+
+static inline uint64_t next_seq(struct mqshm *h)
+{
+	if (unlikely(h->next_seq == h->end_seq)) {
+		h->next_seq = mqi_add64(&h->hdr->next_seq, SEQ_BLOCK);
+		h->end_seq = h->next_seq + SEQ_BLOCK;
+	}
+	return h->next_seq++;
+}
+
+static int prepare(struct mqshm *h, struct mqshm_topic *t, struct message *m)
+{
+	mqi_config_look(h);
+	if (unlikely(m->envelope->ring >= MQI_PRIORITIES)) return mqi_fail(MQSHM_INVALID, "there is no priority ring %u", m->envelope->ring);
+	if (unlikely(m->envelope->id_size > UINT16_MAX || m->envelope->key_size > UINT16_MAX))
+		return mqi_fail(MQSHM_INVALID, "an id or key has at most 65535 bytes");
+	if (unlikely((h->max_message_size && m->size > h->max_message_size) || m->size > UINT32_MAX))
+		return mqi_fail(MQSHM_TOO_LARGE, "the payload has %llu bytes, max_message_size is %llu", (unsigned long long)m->size,
+		                (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
+	m->published_ns = mqi_wall_coarse_ns();
+	m->expires_ns = m->envelope->expires_ns;
+	if (unlikely(m->expires_ns == UINT64_MAX)) m->expires_ns = 0; /* never, whatever the configuration says */
+	else if (unlikely(h->message_ttl_ms) && !m->expires_ns) m->expires_ns = mqi_wall_ns() + h->message_ttl_ms * 1000000;
+	m->flags = mqi_envelope_flags(m->envelope, m->expires_ns);
+	m->envelope_size = m->flags ? mqi_envelope_size(m->envelope, m->flags) : 0;
+	m->topic = t->id;
+	return MQSHM_OK;
+}
+
+static void count(struct mqshm_topic *t, const struct message *m)
+{
+	MQI_COUNT(t->counters->published, 1);
+	MQI_COUNT(t->counters->bytes, m->size);
+}
+
+/* A slot of the subscription, and memory for the cell and the time that it will need: after this nothing can fail.
+ * MQSHM_CLOSED: the match is out of date. */
+static int reserve(struct mqshm_sub *s, const mqshm_envelope *e, struct mqi_claim *claim)
+{
+	mqi_touch(s);
+	int rc = mqi_ring_prepare(s, e->ring);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	rc = mqi_slot_reserve(s, &claim->index, &claim->word);
+	if (unlikely(rc == MQSHM_FULL) && mqi_reap_soon(s->h)) rc = mqi_slot_reserve(s, &claim->index, &claim->word);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	claim->sub = s;
+	if (unlikely(e->delay_ms)) rc = mqi_due_prepare(s);
+	if (unlikely(mqi_load_acq(&s->shm->word) != s->word)) rc = MQSHM_CLOSED;
+	if (unlikely(rc != MQSHM_OK)) mqi_slot_free(s, claim->index, claim->word);
+	return rc;
+}
+
+/* After the commit (with a block), or as the commit (inline): into its ring, or aside until its time. */
+static int deliver(struct mqi_claim *claim, const mqshm_envelope *e)
+{
+	struct mqshm_sub *s = claim->sub;
+	if (likely(!(mqi_load_rlx(&s->shm->used) >> e->ring & 1))) mqi_or32(&s->shm->used, 1u << e->ring);
+	if (unlikely(e->delay_ms)) {
+		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_boot_ms() + e->delay_ms;
+		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(e->ring, MQI_NOWHERE));
+		mqi_due_set(s, claim->index, gen, due);
+		if (!mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))
+			return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u was taken from its owner", claim->index, s->row);
+		mqi_due_lower(s, claim->index, due);
+	} else {
+		int rc = mqi_ring_link(s, e->ring, claim->index, claim->word);
+		if (unlikely(rc != MQSHM_OK)) return rc;
+	}
+	MQI_COUNT(s->counters->published, 1);
+	return MQSHM_OK;
+}
+
+/* drop_oldest: the lowest priority's oldest message makes room. MQSHM_FULL where all is in flight. */
+static int drop_one(struct mqshm_sub *s)
+{
+	mqshm_delivery victim;
+	int rc = mqi_claim_lowest(s, &victim);
+	if (rc == MQSHM_EMPTY) return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are in flight", s->capacity, s->row);
+	if (rc != MQSHM_OK) return rc;
+	mqi_settle(&victim, &s->counters->dropped);
+	return MQSHM_OK;
+}
+
+static int reserve_by_policy(struct mqshm_sub *s, const mqshm_envelope *e, struct mqi_claim *claim)
+{
+	int rc = reserve(s, e, claim);
+	if (likely(rc != MQSHM_FULL)) return rc;
+	if (s->overflow == MQSHM_DROP_NEW) {
+		MQI_COUNT(s->counters->dropped, 1);
+		return MQSHM_EMPTY;
+	}
+	/* A slot that was freed may be taken by another publisher before we look: as often as there are slots is enough. */
+	for (uint32_t i = 0; s->overflow == MQSHM_DROP_OLDEST && rc == MQSHM_FULL && i < s->capacity; i++) {
+		rc = drop_one(s);
+		if (rc == MQSHM_OK) rc = reserve(s, e, claim);
+	}
+	return rc;
+}
+
+static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct message *m)
+{
+	struct mqi_claim claim;
+	int rc = reserve_by_policy(s, m->envelope, &claim);
+	if (unlikely(rc != MQSHM_OK)) {
+		if (rc != MQSHM_EMPTY) return rc;
+		m->seq = next_seq(s->h);
+		count(t, m);
+		return MQSHM_OK;
+	}
+	struct slot_shm *slot = &s->slots[claim.index];
+	m->seq = next_seq(s->h);
+	mqi_store_rlx(&slot->seq, m->seq);
+	mqi_store_rlx(&slot->published_ns, m->published_ns);
+	mqi_store_rlx(&slot->info, mqi_info(m->topic, m->flags, (uint32_t)m->size));
+	memcpy(slot->data, m->data, m->size);
+	if (unlikely(m->flags)) mqi_envelope_write(slot->data + m->size, m->envelope, m->flags, m->expires_ns);
+	rc = deliver(&claim, m->envelope);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	count(t, m);
+	return MQSHM_OK;
+}
+
+static void give_back(struct mqi_claim *claims, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) mqi_slot_free(claims[i].sub, claims[i].index, claims[i].word);
+}
+
+static int claims_room(struct mqshm *h, uint32_t n)
+{
+	if (likely(n <= h->claim_room)) return MQSHM_OK;
+	struct mqi_claim *more = realloc(h->claims, n * sizeof *more);
+	if (!more) return mqi_fail(MQSHM_NO_MEMORY, "this process has no memory for %u receivers", n);
+	h->claims = more;
+	h->claim_room = n;
+	return MQSHM_OK;
+}
+
+/* A slot with every receiver, or with none. Those that drop their oldest come last: nothing is dropped in vain. */
+static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const mqshm_envelope *e, uint32_t *n)
+{
+	int rc = claims_room(h, t->count);
+	*n = 0;
+	for (unsigned last = 0; rc == MQSHM_OK && last < 2; last++)
+		for (uint32_t i = 0; rc == MQSHM_OK && i < t->count; i++) {
+			struct mqshm_sub *s = t->targets[i];
+			if ((s->overflow == MQSHM_DROP_OLDEST) != last) continue;
+			rc = reserve_by_policy(s, e, &h->claims[*n]);
+			if (rc == MQSHM_OK) ++*n;
+			else if (rc == MQSHM_EMPTY) rc = MQSHM_OK; /* drop_new: goes without */
+		}
+	if (rc != MQSHM_OK) give_back(h->claims, *n);
+	return rc;
+}
+
+/* Binds the claimed slots to the filled block, commits, and links. */
+static int commit(struct mqshm *h, struct mqshm_topic *t, struct message *m, uint64_t offset, uint64_t gen, uint32_t n)
+{
+	struct block_shm *b = mqi_block(h, offset);
+	struct mqi_claim *claims = h->claims;
+	m->seq = next_seq(h);
+	mqi_store_rlx(&b->seq, m->seq);
+	for (uint32_t i = 0; i < n; i++) {
+		struct slot_shm *slot = &claims[i].sub->slots[claims[i].index];
+		mqi_store_rlx(&slot->info, mqi_info(m->topic, F_REF, 0));
+		mqi_store_rlx(&slot->ref.block, offset);
+		mqi_store_rlx(&slot->ref.block_gen, gen);
+		mqi_store_rlx(&slot->ref.bit, i);
+		claims[i].word = mqi_slot_word(SLOT_BOUND, h->peer, mqi_slot_gen(claims[i].word), 0);
+		mqi_store_rel(&slot->word, claims[i].word); /* who repairs reads the word, then the reference */
+	}
+	unsigned holders = mqi_block_holders_for(b, n, gen);
+	if (unlikely(!mqi_cas64(&b->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_LIVE, holders, gen)))) {
+		give_back(claims, n);
+		return mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		int rc = deliver(&claims[i], m->envelope);
+		if (unlikely(rc != MQSHM_OK)) return rc;
+	}
+	for (uint32_t i = 0; i < n; i++) mqi_event_one(h, claims[i].sub->shm->waiters);
+	count(t, m);
+	return MQSHM_OK;
+}
+
+static void describe(struct block_shm *b, const struct message *m, uint32_t receivers)
+{
+	uint32_t wide = mqi_wide_words(receivers);
+	mqi_store_rlx(&b->published_ns, m->published_ns);
+	mqi_store_rlx(&b->info, mqi_info(m->topic, m->flags | (wide ? F_WIDE : 0u), (uint32_t)m->size));
+	mqi_store_rlx(&b->envelope, m->envelope_size);
+	mqi_store_rlx(&b->wide, wide);
+	if (m->flags) mqi_envelope_write(mqi_block_data(b) + m->size, m->envelope, m->flags, m->expires_ns);
+}
+
+static uint64_t room_for(const struct message *m, uint32_t receivers)
+{
+	return m->size + m->envelope_size + 8 + mqi_wide_words(receivers) * sizeof(uint64_t);
+}
+
+/* Copies with the handle open to other threads where that takes long; the block is ours meanwhile. The subscriptions
+ * may have changed when the handle is entered again: the slots are reserved afterwards. */
+static int fill(struct mqshm *h, uint64_t offset, const struct message *m)
+{
+	unsigned char *to = mqi_block_data(mqi_block(h, offset));
+	if (m->size < COPY_UNLOCKED) {
+		memcpy(to, m->data, m->size);
+		return MQSHM_OK;
+	}
+	mqi_leave(h);
+	memcpy(to, m->data, m->size);
+	return mqi_enter(h);
+}
+
+static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message *m)
+{
+	uint64_t offset, gen;
+	uint32_t receivers = t->count, n;
+	int rc = mqi_block_reserve(h, room_for(m, receivers), &offset, &gen);
+	if (rc == MQSHM_NO_MEMORY && mqi_reap_soon(h)) rc = mqi_block_reserve(h, room_for(m, receivers), &offset, &gen);
+	if (rc != MQSHM_OK) return rc;
+	rc = fill(h, offset, m);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	rc = mqi_topic_current(h, t);
+	if (rc == MQSHM_OK && t->count > receivers) rc = MQSHM_CLOSED; /* more than the block has room for: once more */
+	if (rc == MQSHM_OK) rc = reserve_all(h, t, m->envelope, &n);
+	if (rc == MQSHM_OK && n > 0) {
+		describe(mqi_block(h, offset), m, n);
+		return commit(h, t, m, offset, gen, n);
+	}
+	mqi_block_return(h, offset, gen);
+	if (rc != MQSHM_OK) return rc;
+	m->seq = next_seq(h);
+	count(t, m);
+	return MQSHM_OK;
+}
+
+/* One message, with the handle entered. Does not wake inline receivers: the caller does, once for a batch. */
+static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct message *m)
+{
+	int rc = prepare(h, t, m);
+	for (unsigned round = 0; rc == MQSHM_OK && round < RESOLVE_ROUNDS; round++) {
+		rc = mqi_topic_current(h, t);
+		if (unlikely(rc != MQSHM_OK)) return rc;
+		if (t->count == 1 && m->size + m->envelope_size <= MQI_INLINE) rc = publish_inline(t->targets[0], t, m);
+		else if (t->count == 0) {
+			m->seq = next_seq(h);
+			count(t, m);
+		} else rc = publish_block(h, t, m);
+		if (likely(rc != MQSHM_CLOSED)) return rc;
+		t->version = MQI_NO_VERSION; /* a subscription closed between the match and now */
+		rc = MQSHM_OK;
+	}
+	return rc == MQSHM_OK ? mqi_fail(MQSHM_CLOSED, "the subscriptions of %.*s change faster than they can be matched", (int)t->size, t->name) : rc;
+}
+
+static void wake(struct mqshm *h, struct mqshm_topic *t)
+{
+	for (uint32_t i = 0; i < t->count; i++) mqi_event_one(h, t->targets[i]->shm->waiters);
+}
+
+int mqshm_publish(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size, const mqshm_envelope *e, uint64_t *seq)
+{
+	struct message m = {.data = data, .size = size, .envelope = e ? e : &plain};
+	int rc = mqi_enter(h);
+	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the broker was opened by the parent process");
+	rc = publish_one(h, t, &m);
+	if (likely(rc == MQSHM_OK)) {
+		wake(h, t);
+		*seq = m.seq;
+	}
+	mqi_leave(h);
+	return rc;
+}
+
+int mqshm_publish_batch(mqshm_t *h, mqshm_topic_t *t, uint32_t n, const void *const *data, const uint64_t *sizes,
+                        const mqshm_envelope *const *envelopes, uint64_t *seqs, uint32_t *done)
+{
+	*done = 0;
+	int rc = mqi_enter(h);
+	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the broker was opened by the parent process");
+	for (; *done < n; ++*done) {
+		const mqshm_envelope *e = envelopes ? envelopes[*done] : NULL;
+		struct message m = {.data = data[*done], .size = sizes[*done], .envelope = e ? e : &plain};
+		rc = publish_one(h, t, &m);
+		if (unlikely(rc != MQSHM_OK)) break;
+		seqs[*done] = m.seq;
+	}
+	if (*done) wake(h, t);
+	mqi_leave(h);
+	return rc;
+}
+
+int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out)
+{
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return mqi_fail(rc, "the broker was opened by the parent process");
+	mqi_config_look(h);
+	if ((h->max_message_size && size > h->max_message_size) || size > UINT32_MAX)
+		rc = mqi_fail(MQSHM_TOO_LARGE, "the loan has %llu bytes, max_message_size is %llu", (unsigned long long)size,
+		              (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
+	if (rc == MQSHM_OK) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
+	if (rc == MQSHM_NO_MEMORY && mqi_reap_soon(h)) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
+	if (rc == MQSHM_OK) {
+		out->data = mqi_block_data(mqi_block(h, out->block));
+		out->size = size;
+		out->room = mqi_block_room(size + room);
+	}
+	mqi_leave(h);
+	return rc;
+}
+
+int mqshm_loan_return(mqshm_t *h, mqshm_loan *loan)
+{
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
+	mqi_block_return(h, loan->block, loan->gen);
+	mqi_leave(h);
+	loan->data = NULL;
+	return MQSHM_OK;
+}
+
+static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan, struct message *m)
+{
+	uint32_t n = 0;
+	int rc = mqi_topic_current(h, t);
+	if (rc != MQSHM_OK) return rc;
+	if (room_for(m, t->count) > loan->room)
+		return mqi_fail(MQSHM_TOO_LARGE, "the loan has no room for %u receivers and an envelope of %llu bytes", t->count,
+		                (unsigned long long)m->envelope_size);
+	rc = reserve_all(h, t, m->envelope, &n);
+	if (rc != MQSHM_OK) return rc;
+	if (n > 0) {
+		describe(mqi_block(h, loan->block), m, n);
+		return commit(h, t, m, loan->block, loan->gen, n);
+	}
+	mqi_block_return(h, loan->block, loan->gen);
+	m->seq = next_seq(h);
+	count(t, m);
+	return MQSHM_OK;
+}
+
+int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq)
+{
+	struct message m = {.size = loan->size, .envelope = e ? e : &plain};
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
+	rc = prepare(h, t, &m);
+	for (unsigned round = 0; rc == MQSHM_OK && round < RESOLVE_ROUNDS; round++) {
+		rc = publish_loan(h, t, loan, &m);
+		if (rc != MQSHM_CLOSED) break;
+		t->version = MQI_NO_VERSION;
+		rc = MQSHM_OK;
+	}
+	if (rc == MQSHM_OK) {
+		*seq = m.seq;
+		loan->data = NULL;
+	}
+	mqi_leave(h);
+	return rc;
+}

@@ -1,0 +1,20 @@
+/* Taking messages out of a subscription: by its rings, or where they stand (AGAIN). The handle is entered. */
+#ifndef MQI_RECEIVE_H
+#define MQI_RECEIVE_H
+
+#include "flow/handle.h"
+
+/* Leases a claimable slot: one compare-and-swap from `word`. MQSHM_EMPTY: somebody was faster. MQSHM_CORRUPT: what it
+ * carries makes no sense; the slot is given back and counted as dropped. */
+int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery *out);
+/* The first message of one ring, or of those to be delivered again in it. */
+int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out);
+int mqi_claim_again(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out);
+/* For drop_oldest: lowest priority first. */
+int mqi_claim_lowest(struct mqshm_sub *s, mqshm_delivery *out);
+/* Whether a receive may find something. Only looks. */
+bool mqi_may_receive(struct mqshm_sub *s);
+/* Fields of a slot that the caller holds, or copies and then checks. false: not what mqshm writes. */
+bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out);
+
+#endif

@@ -1,0 +1,204 @@
+#include "flow/settle.h"
+
+#include "flow/due.h"
+#include "flow/receive.h"
+#include "shm/block.h"
+#include "shm/event.h"
+#include "shm/slab.h"
+#include "shm/subs.h"
+#include "shm/topics.h"
+
+static int lost(const mqshm_delivery *d)
+{
+	return mqi_fail(MQSHM_LEASE_LOST, "message %llu is not leased to this consumer any more", (unsigned long long)d->seq);
+}
+
+static uint64_t restate(uint64_t word, unsigned state, unsigned owner, unsigned later)
+{
+	return mqi_slot_word(state, owner, mqi_slot_gen(word) + later, mqi_slot_attempts(word));
+}
+
+void mqi_made_again(struct mqshm_sub *s, uint32_t index)
+{
+	mqi_again_hint(s, mqi_place_ring(mqi_load_rlx(&s->slots[index].place)) % MQI_PRIORITIES, index);
+	mqi_event_one(s->h, s->shm->waiters);
+}
+
+void mqi_finish_freeing(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t block, uint64_t gen, uint32_t bit)
+{
+	mqi_block_release(s->h, block, gen, bit);
+	mqi_slot_free(s, index, word);
+}
+
+static inline void unhold(mqshm_delivery *d)
+{
+	if (d->sub->held) d->sub->held--;
+}
+
+int mqi_settle(mqshm_delivery *d, uint64_t *counter)
+{
+	struct mqshm_sub *s = d->sub;
+	if (likely(d->block == 0)) {
+		if (unlikely(!mqi_slot_free(s, d->slot, d->word))) return lost(d);
+	} else {
+		uint64_t freeing = restate(d->word, SLOT_FREEING, s->h->peer, 0);
+		if (unlikely(!mqi_cas64(&s->slots[d->slot].word, d->word, freeing))) return lost(d);
+		mqi_finish_freeing(s, d->slot, freeing, d->block, d->block_gen, d->bit);
+	}
+	MQI_COUNT(*counter, 1);
+	return MQSHM_OK;
+}
+
+static int enter(const mqshm_delivery *d)
+{
+	if (unlikely(!d->sub)) return mqi_fail(MQSHM_INVALID, "the delivery is empty");
+	int rc = mqi_enter(d->sub->h);
+	return likely(rc == MQSHM_OK) ? rc : mqi_fail(rc, "message %llu is leased to the parent process", (unsigned long long)d->seq);
+}
+
+static int end(mqshm_delivery *d, uint64_t *counter)
+{
+	int rc = enter(d);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	rc = mqi_settle(d, counter);
+	unhold(d);
+	mqi_leave(d->sub->h);
+	return rc;
+}
+
+int mqshm_ack(mqshm_delivery *d) { return end(d, &d->sub->counters->settled); }
+
+int mqshm_ack_batch(mqshm_delivery *d, uint32_t n, uint32_t *acked)
+{
+	*acked = 0;
+	if (n == 0) return MQSHM_OK;
+	int rc = enter(d);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	for (uint32_t i = 0; i < n; i++) {
+		*acked += mqi_settle(&d[i], &d[i].sub->counters->settled) == MQSHM_OK;
+		unhold(&d[i]);
+	}
+	mqi_leave(d->sub->h);
+	return MQSHM_OK;
+}
+
+int mqshm_reject(mqshm_delivery *d, const char *reason, uint32_t reason_size)
+{
+	(void)reason;
+	(void)reason_size;
+	return end(d, &d->sub->counters->rejected);
+}
+
+/* Doubling from the subscription's shortest wait to its longest. */
+static uint64_t backoff_ms(const struct mqshm_sub *s, unsigned attempt)
+{
+	uint64_t ms = s->shm->backoff_min_ms, most = s->shm->backoff_max_ms;
+	for (unsigned i = 1; i < attempt && ms < most; i++) ms *= 2;
+	return ms < most ? ms : most;
+}
+
+/* Back to where it stands: claimable at once, or at its time. The time is written first and belongs to the generation
+ * that the compare-and-swap makes. */
+int mqshm_nack(mqshm_delivery *d, uint32_t delay_ms)
+{
+	int rc = enter(d);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	struct mqshm_sub *s = d->sub;
+	uint64_t ms = delay_ms == UINT32_MAX ? backoff_ms(s, d->attempt) : delay_ms;
+	if (ms) rc = mqi_due_prepare(s);
+	if (rc == MQSHM_OK && ms) {
+		uint64_t due = mqi_boot_ms() + ms, later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
+		mqi_due_set(s, d->slot, mqi_slot_gen(later), due);
+		if (mqi_cas64(&s->slots[d->slot].word, d->word, later)) mqi_due_lower(s, d->slot, due);
+		else rc = lost(d);
+	} else if (rc == MQSHM_OK) {
+		if (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) mqi_made_again(s, d->slot);
+		else rc = lost(d);
+	}
+	if (rc == MQSHM_OK) MQI_COUNT(s->counters->nacked, 1);
+	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) unhold(d);
+	mqi_leave(s->h);
+	return rc;
+}
+
+int mqshm_extend(mqshm_delivery *d, uint64_t ms)
+{
+	int rc = enter(d);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	struct mqshm_sub *s = d->sub;
+	uint64_t now = restate(d->word, SLOT_INFLIGHT, s->h->peer, 1);
+	if (s->ack == MQSHM_ACK_TIMEOUT) {
+		uint64_t due = mqi_boot_ms() + ms;
+		mqi_due_set(s, d->slot, mqi_slot_gen(now), due);
+		if (mqi_cas64(&s->slots[d->slot].word, d->word, now)) {
+			d->word = now;
+			mqi_due_lower(s, d->slot, due);
+		} else rc = lost(d);
+	} else if (mqi_load_acq(&s->slots[d->slot].word) != d->word) rc = lost(d); /* else it has no end to extend */
+	mqi_leave(s->h);
+	return rc;
+}
+
+int mqshm_delivery_held(const mqshm_delivery *d)
+{
+	return d->sub && mqi_load_acq(&d->sub->slots[d->slot].word) == d->word;
+}
+
+int mqshm_ack_hold(mqshm_delivery *d)
+{
+	int rc = enter(d);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	uint64_t freeing = restate(d->word, SLOT_FREEING, d->sub->h->peer, 0);
+	if (mqi_cas64(&d->sub->slots[d->slot].word, d->word, freeing)) {
+		d->word = freeing;
+		MQI_COUNT(d->sub->counters->settled, 1);
+	} else rc = lost(d);
+	unhold(d);
+	mqi_leave(d->sub->h);
+	return rc;
+}
+
+int mqshm_release(mqshm_delivery *d)
+{
+	int rc = enter(d);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	if (mqi_load_acq(&d->sub->slots[d->slot].word) != d->word || mqi_slot_state(d->word) != SLOT_FREEING) rc = lost(d);
+	else if (d->block) mqi_finish_freeing(d->sub, d->slot, d->word, d->block, d->block_gen, d->bit);
+	else mqi_slot_free(d->sub, d->slot, d->word);
+	mqi_leave(d->sub->h);
+	return rc;
+}
+
+static bool matches(struct mqshm *h, const mqshm_delivery *d, const char *topic, uint32_t topic_size, const void *id, uint32_t id_size)
+{
+	const char *name;
+	uint32_t size;
+	if (d->id_size != id_size || memcmp(d->id, id, id_size) != 0) return false;
+	return mqi_topic_text(h, d->topic, &name, &size) == MQSHM_OK && size == topic_size && memcmp(name, topic, size) == 0;
+}
+
+static bool find_in(struct mqshm_sub *s, const char *topic, uint32_t topic_size, const void *id, uint32_t id_size, mqshm_delivery *out)
+{
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	for (uint32_t i = 0; i < ready && i < s->capacity; i++) {
+		uint64_t w = mqi_load_acq(&s->slots[i].word);
+		if (mqi_slot_state(w) != SLOT_INFLIGHT || mqi_slot_owner(w) != s->h->peer) continue;
+		if (!mqi_delivery_fill(s, i, out) || !matches(s->h, out, topic, topic_size, id, id_size)) continue;
+		out->word = w;
+		out->attempt = mqi_slot_attempts(w);
+		if (mqi_load_acq(&s->slots[i].word) == w) return true;
+	}
+	return false;
+}
+
+int mqshm_find_held(mqshm_t *h, const char *topic, uint32_t topic_size, const void *id, uint32_t id_size, mqshm_delivery *out)
+{
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return mqi_fail(rc, "the leases belong to the parent process");
+	rc = MQSHM_LEASE_LOST;
+	for (uint32_t row = 0; rc != MQSHM_OK && row < MQI_SUBS; row++)
+		if (h->views[row] && h->views[row]->touched && find_in(h->views[row], topic, topic_size, id, id_size, out)) rc = MQSHM_OK;
+	if (rc != MQSHM_OK) mqi_fail(rc, "this process holds no message with id %.*s of topic %.*s", (int)id_size, (const char *)id, (int)topic_size, topic);
+	mqi_leave(h);
+	return rc;
+}

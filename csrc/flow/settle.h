@@ -1,0 +1,15 @@
+/* Ends of a delivery. Each begins with a compare-and-swap from the leased word, so one that comes too late, or twice,
+ * has no effect. The handle is entered. */
+#ifndef MQI_SETTLE_H
+#define MQI_SETTLE_H
+
+#include "flow/handle.h"
+
+/* INFLIGHT to FREE, through FREEING where there is a share of a payload to give back. */
+int mqi_settle(mqshm_delivery *d, uint64_t *counter);
+/* FREEING(me), by d->word: the payload's share and the slot are given back. */
+void mqi_finish_freeing(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t block, uint64_t gen, uint32_t bit);
+/* A claimable-where-it-stands slot: hints and a wake-up. */
+void mqi_made_again(struct mqshm_sub *s, uint32_t index);
+
+#endif

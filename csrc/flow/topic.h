@@ -1,0 +1,15 @@
+/* Topics as a process uses them: the number, and who receives it, looked up once per change of any subscription. */
+#ifndef MQI_TOPIC_H
+#define MQI_TOPIC_H
+
+#include "flow/handle.h"
+
+/* Matches again. The handle is entered. */
+int mqi_topic_resolve(struct mqshm *h, struct mqshm_topic *t);
+static inline int mqi_topic_current(struct mqshm *h, struct mqshm_topic *t)
+{
+	if (likely(mqi_load_acq(&h->hdr->subs_version) == t->version)) return MQSHM_OK;
+	return mqi_topic_resolve(h, t);
+}
+
+#endif

@@ -1,0 +1,203 @@
+/* Waiting: spin a little, yield a little, then sleep. Spinning wins where the other side is on another core and soon
+ * done (0.3 us instead of 60 for a round trip); yielding wins where both share a core; sleeping is for the rest, and is
+ * cut into naps, so that signals, deaths and what is due are noticed. shm/event.h has the protocol.
+ */
+#include <errno.h>
+#include <sched.h>
+
+#include "flow/due.h"
+#include "flow/reap.h"
+#include "flow/receive.h"
+#include "flow/topic.h"
+#include "os/futex.h"
+#include "shm/block.h"
+#include "shm/event.h"
+#include "shm/slab.h"
+
+#define SPIN_NS 2000            /* without giving the processor away */
+#define SOON 8                  /* times longer where the last waits were short */
+#define PAUSES 32               /* between looks: the line that is looked at stays with its writer meanwhile */
+#define SWITCHED_NS 1000        /* a yield that took this long let somebody else run */
+#define HOGGED_NS 150000        /* and this long: somebody who does not give it back */
+#define SLICE_NS 100000000ll
+#define TICK_SLOTS 4096
+
+struct waiting {
+	struct mqshm *h;
+	struct mqshm_sub *const *subs;
+	uint32_t n;
+	struct mqshm_topic *topic; /* for room */
+	uint64_t size;
+};
+typedef bool (*looker)(const struct waiting *w);
+
+/* The handle is entered for a look only; MQSHM_FORKED shows at the next operation. */
+static bool look(const struct waiting *w, looker ready)
+{
+	if (mqi_enter(w->h) != MQSHM_OK) return true;
+	bool yes = ready(w);
+	mqi_leave(w->h);
+	return yes;
+}
+
+static bool message_there(const struct waiting *w)
+{
+	for (uint32_t i = 0; i < w->n; i++)
+		if (mqi_may_receive(w->subs[i])) return true;
+	return false;
+}
+
+static bool spin(const struct waiting *w, looker ready, struct mqi_spin *mind, uint64_t budget)
+{
+	uint64_t start = mqi_mono_ns(), now = start;
+	bool may_yield = start >= mind->no_yield_until, yielding = mind->yield_first && may_yield;
+	if (mind->soon) budget *= SOON;
+	if (!may_yield && budget > SPIN_NS) budget = SPIN_NS;
+	while (now - start < budget) {
+		if (yielding || (may_yield && now - start > SPIN_NS)) {
+			sched_yield();
+			uint64_t took = mqi_mono_ns() - now;
+			mind->yield_first = took > SWITCHED_NS;
+			if (took > HOGGED_NS) {
+				mind->pause_ns = mind->pause_ns ? mind->pause_ns * 2 : 1000000;
+				if (mind->pause_ns > 1000000000) mind->pause_ns = 1000000000;
+				mind->no_yield_until = now + took + mind->pause_ns;
+				return look(w, ready);
+			}
+		} else
+			for (unsigned i = 0; i < PAUSES; i++) mqi_pause();
+		if (look(w, ready)) {
+			mind->soon = true;
+			if (may_yield) mind->pause_ns = 0;
+			return true;
+		}
+		now = mqi_mono_ns();
+	}
+	mind->soon = false;
+	return false;
+}
+
+/* One nap. 0, ETIMEDOUT or EINTR. Bits are set each round: a waker takes them. */
+static int nap(const struct waiting *w, looker ready, uint64_t *const *events, uint32_t n, int64_t ns)
+{
+	struct mqshm *h = w->h;
+	uint32_t seen = mqi_load_acq(&h->row->bell);
+	for (uint32_t i = 0; i < n; i++) mqi_event_arm(h, events[i]);
+	int rc = 0;
+	if (!look(w, ready)) rc = mqi_futex_wait(&h->row->bell, seen, ns < MQI_NAP_NS ? ns : MQI_NAP_NS);
+	return rc;
+}
+
+/* Threads of one process share its bits: only the last sleeper clears them. */
+static void sleepers(struct mqshm *h, uint64_t *const *events, uint32_t n, int by)
+{
+	if (mqi_enter(h) != MQSHM_OK) return;
+	h->sleepers += (uint32_t)by;
+	if (h->sleepers == 0)
+		for (uint32_t i = 0; i < n; i++) mqi_event_disarm(h, events[i]);
+	mqi_leave(h);
+}
+
+/* What a process that has nothing to do can do for all: deaths, times, and hints that a stopped process left unset. */
+static void upkeep(const struct waiting *w)
+{
+	if (mqi_enter(w->h) != MQSHM_OK) return;
+	mqi_reap_soon(w->h);
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct mqshm_sub *s = w->subs[i];
+		if (mqi_load_acq(&s->shm->word) != s->word) continue;
+		mqi_due_fire(s, mqi_boot_ms());
+		s->ticked = mqi_hints_renew(s, s->ticked, TICK_SLOTS);
+	}
+	mqi_leave(w->h);
+}
+
+static int sleep_until(const struct waiting *w, looker ready, uint64_t *const *events, uint32_t n, int64_t timeout_ns)
+{
+	uint64_t start = mqi_mono_ns();
+	int64_t left = timeout_ns < 0 || timeout_ns > SLICE_NS ? SLICE_NS : timeout_ns;
+	int64_t end = left, result = MQSHM_TIMEOUT;
+	sleepers(w->h, events, n, 1);
+	for (; left > 0; left = end - (int64_t)(mqi_mono_ns() - start)) {
+		int rc = nap(w, ready, events, n, left);
+		if (rc == ETIMEDOUT) upkeep(w);
+		if (look(w, ready)) result = MQSHM_OK;
+		else if (rc == EINTR) result = MQSHM_INTERRUPTED;
+		else continue;
+		break;
+	}
+	sleepers(w->h, events, n, -1);
+	if (result != MQSHM_OK && look(w, ready)) result = MQSHM_OK; /* who took my bit counts on me */
+	return (int)result;
+}
+
+static int wait_messages(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns, bool quietly)
+{
+	struct waiting w = {.h = h, .subs = subs, .n = n};
+	uint64_t *few[16], **events = n <= 16 ? few : malloc(n * sizeof *events);
+	if (n == 0 || !events) return mqi_fail(MQSHM_INVALID, "nothing to wait for");
+	if (look(&w, message_there)) {
+		if (events != few) free(events);
+		return MQSHM_OK;
+	}
+	int rc = MQSHM_OK;
+	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;
+	if (quietly || budget == 0 || !spin(&w, message_there, &subs[0]->spin, budget)) {
+		for (uint32_t i = 0; i < n; i++) events[i] = subs[i]->shm->waiters;
+		rc = sleep_until(&w, message_there, events, n, timeout_ns);
+		for (uint32_t i = 0; rc == MQSHM_OK && i < n; i++) __atomic_store_n(&subs[i]->woken, true, __ATOMIC_RELAXED);
+	}
+	if (events != few) free(events);
+	return rc;
+}
+
+int mqshm_wait(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns)
+{
+	return wait_messages(h, subs, n, timeout_ns, false);
+}
+
+int mqshm_wait_quietly(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns)
+{
+	return wait_messages(h, subs, n, timeout_ns, true);
+}
+
+int mqshm_ring_bell(mqshm_t *h)
+{
+	mqi_event_ring_peer(h, h->peer);
+	return MQSHM_OK;
+}
+
+static struct mqshm_sub *full_one(const struct waiting *w)
+{
+	for (uint32_t i = 0; i < w->topic->count; i++) {
+		struct mqshm_sub *s = w->topic->targets[i];
+		if (s->overflow != MQSHM_DROP_NEW && mqi_load_acq(&s->shm->word) == s->word && !mqi_slot_any_free(s)) return s;
+	}
+	return NULL;
+}
+
+static bool room_there(const struct waiting *w)
+{
+	if (w->topic->count && full_one(w)) return false;
+	if (w->topic->count == 1 && w->size <= MQI_INLINE) return true; /* needs no block, or will be told so */
+	uint64_t offset, gen;
+	if (mqi_block_reserve(w->h, w->size, &offset, &gen) == MQSHM_NO_MEMORY) return false;
+	mqi_block_return(w->h, offset, gen);
+	return true;
+}
+
+int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout_ns)
+{
+	struct waiting w = {.h = h, .topic = t, .size = size};
+	int rc = mqi_enter(h);
+	if (rc != MQSHM_OK) return mqi_fail(rc, "the broker was opened by the parent process");
+	struct mqshm_sub *full = full_one(&w);
+	mqi_leave(h);
+	if (full && full->overflow != MQSHM_BLOCK)
+		return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", full->capacity, full->row);
+	uint64_t *event = full ? full->shm->space_waiters : h->hdr->memory_waiters;
+	struct mqi_spin *mind = full ? &full->spin : &h->spin;
+	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;
+	if (budget && spin(&w, room_there, mind, budget)) return MQSHM_OK;
+	return sleep_until(&w, room_there, &event, 1, timeout_ns);
+}

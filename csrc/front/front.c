@@ -1,0 +1,639 @@
+/* mqshm._front: publish, receive and settle on CPython where they succeed at once, without the crossing of cffi that
+ * costs more than the work. Decides nothing: it turns Python's arguments into calls of the functions in mqshm_front_api,
+ * and their results into objects. Whatever else happens goes to Python, to methods of the subclasses that mqshm/_fast.py
+ * makes of these three types: _slow_publish, _slow_publish_batch, _finish_batch, _failed, _rest.
+ *
+ *   Front      one per attached broker: publish        Receiver   one per subscription: receive
+ *   Message    one per delivery: payload and settling
+ *
+ * The interpreter's lock guards every field here. It is held in all calls but the one that waits.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <string.h>
+#include <structmember.h>
+
+#include "mqshm.h"
+#include "os/clock.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* What _failed gets besides a mqshm_result; but not RAISED, after which a Python exception is set. */
+enum { ALREADY_SETTLED = -1, FRONT_CLOSED = -2, RAISED = -3, UNREADABLE = -4, NOT_A_MESSAGE = -5 };
+
+enum {
+	TOPICS = 64,              /* entries of a front's cache */
+	EAGER = 4 << 10,          /* payloads up to this are copied at receive, */
+	EAGER_SETTLED = 16 << 10, /* and up to this where receiving settles: cheaper than to hold and release */
+	POOL = 512,               /* dead messages kept for the next: two large batches */
+	CHUNK = 64,               /* deliveries on the stack */
+	SLICE_NS = 100000000,     /* how long another thread's close may go unnoticed */
+};
+
+static const mqshm_front_api *api;
+static unsigned epoch; /* forks of this process; what was leased under an older one is the parent's */
+
+typedef struct {
+	PyObject_HEAD
+	mqshm_t *handle;
+	struct { PyObject *name; mqshm_topic_t *topic; } topics[TOPICS]; /* found by address of the name, which is referenced */
+	unsigned waiting; /* calls that are in C without the interpreter's lock */
+	unsigned views;   /* exports of the segment's memory */
+	bool closed;      /* no more calls; those that wait give up */
+	bool abandoned;   /* the handle is gone: nothing may touch it */
+} Front;
+
+typedef struct {
+	PyObject_HEAD
+	Front *front;
+	PyTypeObject *message_class;
+	mqshm_sub_t *sub;
+	int ack;
+	bool closed;
+} Receiver;
+
+/* What becomes of the delivery when the message ends, or the last view of one that is settled. */
+enum end { NOTHING = 0, RELEASE = 1, NACK = 2, REJECT = 3 };
+
+/* Not tracked by the collector: that would cost more than all the rest here. A message refers to strings and to its
+ * receiver; only one that is kept on its own broker makes a cycle. Its views are exports of the message itself. */
+typedef struct Message {
+	PyObject_HEAD
+	union {
+		Receiver *receiver;
+		struct Message *next; /* in the pool */
+	};
+	PyObject *data;   /* NULL: in the segment only */
+	PyObject *id, *headers, *key, *reason;
+	mqshm_delivery d;
+	unsigned epoch, delay_ms, views;
+	enum end end;
+	bool settled, viewed;
+} Message;
+
+static PyTypeObject *front_type, *message_type;
+static Message *pool;
+static unsigned pool_size;
+
+static PyObject *given(void *o)
+{
+	Py_XINCREF((PyObject *)o);
+	return o;
+}
+
+/* None also where Python could repair what failed: try again. Raises otherwise. */
+static PyObject *none(void *o, int result)
+{
+	if (likely(result == MQSHM_OK)) return given(Py_None);
+	return result == RAISED ? NULL : PyObject_CallMethod(o, "_failed", "i", result);
+}
+
+/* ---- Front ------------------------------------------------------------------------------------------------------ */
+
+static PyObject *slow(Front *f, const char *method, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+	Py_ssize_t named = kwnames ? PyTuple_Size(kwnames) : 0, i = 0;
+	PyErr_Clear(); /* of an argument that was not plain: the method has its own words for it */
+	PyObject *result = NULL, *function = PyObject_GetAttrString((PyObject *)f, method), *positional = PyTuple_New(n), *keywords = PyDict_New();
+	while (positional && i < n && !PyTuple_SetItem(positional, i, given(args[i]))) i++;
+	while (keywords && i < n + named && !PyDict_SetItem(keywords, PyTuple_GetItem(kwnames, i - n), args[i])) i++;
+	if (function && i == n + named && positional && keywords) result = PyObject_Call(function, positional, keywords);
+	Py_XDECREF(function);
+	Py_XDECREF(positional);
+	Py_XDECREF(keywords);
+	return result;
+}
+
+static int open_topic(Front *f, PyObject *name, size_t at)
+{
+	Py_ssize_t size;
+	mqshm_topic_t *topic;
+	const char *bytes = PyUnicode_AsUTF8AndSize(name, &size);
+	if (!bytes || size > UINT32_MAX) return MQSHM_INVALID;
+	int result = api->topic_open(f->handle, bytes, (uint32_t)size, &topic);
+	if (result != MQSHM_OK) return result;
+	Py_XDECREF(f->topics[at].name); /* an exact str: nothing runs when it dies */
+	f->topics[at].name = given(name);
+	f->topics[at].topic = topic;
+	return MQSHM_OK;
+}
+
+static inline int topic_of(Front *f, PyObject *name, mqshm_topic_t **out)
+{
+	size_t at = (uintptr_t)name / 16 % TOPICS;
+	int result = likely(f->topics[at].name == name) ? MQSHM_OK : open_topic(f, name, at);
+	*out = f->topics[at].topic;
+	return result;
+}
+
+static inline bool text(PyObject *o, const void **data, uint64_t *size)
+{
+	Py_ssize_t n = 0;
+	if (likely(PyBytes_CheckExact(o))) PyBytes_AsStringAndSize(o, (char **)(uintptr_t)data, &n);
+	else if (!PyUnicode_CheckExact(o) || !(*data = PyUnicode_AsUTF8AndSize(o, &n))) return false;
+	*size = (uint64_t)n;
+	return true;
+}
+
+static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+	if (likely(n == 2 && !kwnames && PyUnicode_CheckExact(args[0]) && !f->closed)) {
+		const void *data;
+		uint64_t size, seq;
+		mqshm_topic_t *topic;
+		Py_buffer buffer = { .obj = NULL };
+		bool plain = text(args[1], &data, &size);
+		if (unlikely(!plain) && PyObject_GetBuffer(args[1], &buffer, PyBUF_SIMPLE) == 0) {
+			data = buffer.buf;
+			size = (uint64_t)buffer.len;
+			plain = true;
+		}
+		int result = likely(plain) ? topic_of(f, args[0], &topic) : MQSHM_INVALID;
+		if (likely(result == MQSHM_OK)) result = api->publish(f->handle, topic, data, size, NULL, &seq);
+		if (unlikely(buffer.obj)) PyBuffer_Release(&buffer);
+		if (likely(result == MQSHM_OK)) return PyLong_FromUnsignedLongLong(seq);
+	}
+	return slow(f, "_slow_publish", args, n, kwnames);
+}
+
+/* Sequence numbers of one process rise. */
+static PyObject *sequence_of(const uint64_t *seqs, uint32_t n)
+{
+	if (n > 1 && seqs[n - 1] - seqs[0] == n - 1) return PyObject_CallFunction((PyObject *)&PyRange_Type, "KK", seqs[0], seqs[0] + n);
+	PyObject *list = PyList_New(n);
+	for (uint32_t i = 0; list && i < n; i++) {
+		PyObject *seq = PyLong_FromUnsignedLongLong(seqs[i]);
+		if (seq) PyList_SetItem(list, i, seq);
+		else Py_CLEAR(list);
+	}
+	return list;
+}
+
+static PyObject *front_publish_batch(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+	bool plain = n == 2 && !kwnames && PyUnicode_CheckExact(args[0]) && (PyList_CheckExact(args[1]) || PyTuple_CheckExact(args[1]));
+	PyObject *result = NULL, *items = plain && !f->closed ? PySequence_Tuple(args[1]) : NULL;
+	size_t count = items ? (size_t)PyTuple_Size(items) : 0, i = 0;
+	const void **data = count && count < UINT32_MAX ? PyMem_Malloc(count * (sizeof *data + 2 * sizeof(uint64_t))) : NULL;
+	if (data) {
+		uint64_t *sizes = (uint64_t *)(data + count), *seqs = sizes + count;
+		uint32_t done = 0;
+		mqshm_topic_t *topic;
+		while (i < count && text(PyTuple_GetItem(items, (Py_ssize_t)i), &data[i], &sizes[i])) i++;
+		if (i == count && topic_of(f, args[0], &topic) == MQSHM_OK)
+			api->publish_batch(f->handle, topic, (uint32_t)count, data, sizes, NULL, seqs, &done);
+		plain = done > 0;
+		if (plain) result = sequence_of(seqs, done);
+		if (result && done < count) result = PyObject_CallMethod((PyObject *)f, "_finish_batch", "OON", args[0], items, result);
+	}
+	if (!data || !plain) result = slow(f, "_slow_publish_batch", args, n, kwnames);
+	PyMem_Free(data);
+	Py_XDECREF(items);
+	return result;
+}
+
+static PyObject *front_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+	unsigned long long handle;
+	if (!PyArg_ParseTuple(args, "K", &handle)) return NULL;
+	Front *f = (Front *)PyType_GenericAlloc(type, 0);
+	if (f) f->handle = (mqshm_t *)(uintptr_t)handle;
+	return (PyObject *)f;
+}
+
+static void front_dealloc(Front *f)
+{
+	PyTypeObject *type = Py_TYPE((PyObject *)f);
+	for (int i = 0; i < TOPICS; i++) Py_XDECREF(f->topics[i].name);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(f);
+	Py_DECREF(type);
+}
+
+/* Closed, and nobody looks at the segment any more: Python may let go of it. Runs wherever the last view dies. */
+static void rest(Front *f)
+{
+	if (likely(!f->closed) || f->waiting || f->views) return;
+	PyObject *type, *value, *trace;
+	PyErr_Fetch(&type, &value, &trace);
+	PyObject *nothing = PyObject_CallMethod((PyObject *)f, "_rest", NULL);
+	if (!nothing) PyErr_WriteUnraisable((PyObject *)f);
+	Py_XDECREF(nothing);
+	PyErr_Restore(type, value, trace);
+}
+
+/* ---- Message ---------------------------------------------------------------------------------------------------- */
+
+static int end(Message *m)
+{
+	enum end how = m->end;
+	m->end = NOTHING;
+	if (how == NOTHING || m->epoch != epoch || m->receiver->front->abandoned) return MQSHM_OK;
+	if (how == RELEASE) return api->release(&m->d);
+	if (how == NACK) return api->nack(&m->d, m->delay_ms);
+	Py_ssize_t size;
+	const char *reason = PyUnicode_AsUTF8AndSize(m->reason, &size);
+	return api->reject(&m->d, reason, (uint32_t)size);
+}
+
+/* A message that is acked with its payload neither copied nor looked at keeps it for as long as it lives. */
+static inline int ack(Message *m)
+{
+	bool keep = m->views || (!m->data && !m->viewed);
+	int result = unlikely(keep) ? api->ack_hold(&m->d) : api->ack(&m->d);
+	m->settled = true;
+	m->end = unlikely(keep) && result == MQSHM_OK ? RELEASE : NOTHING;
+	return result;
+}
+
+static int may_settle(Message *m)
+{
+	if (unlikely(m->settled)) return ALREADY_SETTLED;
+	if (unlikely(m->epoch != epoch)) return MQSHM_FORKED;
+	return unlikely(m->receiver->front->closed) ? FRONT_CLOSED : MQSHM_OK;
+}
+
+static int load(Message *m)
+{
+	if (m->data) return MQSHM_OK;
+	if (m->receiver->front->abandoned) return FRONT_CLOSED;
+	if (m->end == NOTHING) return UNREADABLE;
+	PyObject *data = PyBytes_FromStringAndSize((const char *)m->d.data, (Py_ssize_t)m->d.size);
+	if (!data) return RAISED;
+	if (!m->settled && m->receiver->ack == MQSHM_ACK_TIMEOUT && m->epoch == epoch && !api->held(&m->d)) {
+		Py_DECREF(data); /* another's by now, perhaps torn */
+		return UNREADABLE;
+	}
+	m->data = data;
+	if (m->settled && !m->views) end(m);
+	return MQSHM_OK;
+}
+
+static PyObject *message_ack(Message *m, PyObject *Py_UNUSED(unused))
+{
+	int result = may_settle(m);
+	return none(m, likely(result == MQSHM_OK) ? ack(m) : result);
+}
+
+/* NACK and REJECT: at once, or after the last view. */
+static PyObject *message_end(Message *m, PyObject *args)
+{
+	int how;
+	unsigned delay_ms;
+	PyObject *reason;
+	if (!PyArg_ParseTuple(args, "iIU", &how, &delay_ms, &reason) || !PyUnicode_AsUTF8AndSize(reason, NULL)) return NULL;
+	int result = may_settle(m);
+	if (result != MQSHM_OK) return none(m, result);
+	if (load(m) == RAISED) PyErr_Clear(); /* no memory for a copy to read later: settled all the same */
+	m->settled = true;
+	m->end = how == REJECT ? REJECT : NACK;
+	m->delay_ms = delay_ms;
+	m->reason = given(reason);
+	return none(m, m->views ? MQSHM_OK : end(m));
+}
+
+static PyObject *message_enter(Message *m, PyObject *Py_UNUSED(unused)) { return given(m); }
+
+static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
+{
+	if (m->settled) Py_RETURN_NONE;
+	if (n == 0 || args[0] == Py_None) return message_ack(m, NULL);
+	PyObject *nothing = PyObject_CallMethod((PyObject *)m, "nack", NULL);
+	if (nothing || !PyErr_ExceptionMatches(PyExc_Exception)) return nothing;
+	PyErr_Clear(); /* the exception that is under way says more */
+	Py_RETURN_NONE;
+}
+
+static PyObject *message_data(Message *m, void *Py_UNUSED(unused))
+{
+	int result = load(m);
+	return likely(result == MQSHM_OK) ? given(m->data) : none(m, result);
+}
+
+static PyObject *message_delivery(Message *m, void *Py_UNUSED(unused)) { return PyLong_FromVoidPtr(&m->d); }
+static PyObject *message_view(PyObject *m, void *Py_UNUSED(unused)) { return PyMemoryView_FromObject(m); }
+
+static int message_export(Message *m, Py_buffer *view, int flags)
+{
+	Front *f = m->receiver->front;
+	/* A lease that ends by itself would end under the view. */
+	int result = !m->data && m->receiver->ack == MQSHM_ACK_TIMEOUT ? load(m) : MQSHM_OK;
+	view->obj = NULL;
+	if (result == MQSHM_OK && m->data) return PyObject_GetBuffer(m->data, view, flags);
+	if (result == MQSHM_OK) result = f->closed ? FRONT_CLOSED : m->end == NOTHING ? UNREADABLE : MQSHM_OK;
+	if (result == MQSHM_OK && PyBuffer_FillInfo(view, (PyObject *)m, (void *)(uintptr_t)m->d.data, (Py_ssize_t)m->d.size, 1, flags))
+		result = RAISED;
+	if (result != MQSHM_OK) return none(m, result), -1;
+	m->viewed = true;
+	m->views++;
+	f->views++;
+	return 0;
+}
+
+static void message_unexport(Message *m, Py_buffer *Py_UNUSED(view))
+{
+	Front *f = m->receiver->front;
+	if (--m->views == 0 && m->settled) end(m);
+	f->views--;
+	rest(f);
+}
+
+static void message_dealloc(Message *m)
+{
+	PyTypeObject *type = Py_TYPE((PyObject *)m);
+	Receiver *r = m->receiver;
+	end(m); /* of a lease: nobody else could ever settle it */
+	Py_XDECREF(m->data);
+	Py_XDECREF(m->id);
+	Py_XDECREF(m->headers);
+	Py_XDECREF(m->key);
+	Py_XDECREF(m->reason);
+	if (likely(pool_size < POOL)) {
+		m->next = pool;
+		pool = m;
+		pool_size++;
+	} else
+		PyObject_Free(m);
+	Py_DECREF(r);
+	Py_DECREF(type);
+}
+
+/* Memory for the next message, still in the pool: a receive that finds nothing leaves it there. */
+static inline Message *pool_top(void)
+{
+	if (unlikely(!pool) && (pool = PyObject_Calloc(1, sizeof *pool))) pool_size = 1;
+	return likely(pool) ? pool : (Message *)PyErr_NoMemory();
+}
+
+static PyObject *string_of(const void *bytes, uint32_t size)
+{
+	return PyUnicode_DecodeUTF8(bytes, size, "surrogateescape"); /* whatever another language wrote */
+}
+
+/* Of a delivery, which may lie in the pool's top already. Without __init__. Where it fails the delivery is given back. */
+static Message *message_of(Receiver *r, mqshm_delivery *d)
+{
+	Message *m = pool_top();
+	if (unlikely(!m)) {
+		api->nack(d, 0);
+		return NULL;
+	}
+	if (d != &m->d) m->d = *d;
+	d = &m->d;
+	pool = m->next;
+	pool_size--;
+	PyObject_Init((PyObject *)m, r->message_class);
+	m->receiver = (Receiver *)given(r);
+	m->data = m->id = m->headers = m->key = m->reason = NULL;
+	m->epoch = epoch;
+	m->delay_ms = m->views = 0;
+	m->end = NACK;
+	m->settled = m->viewed = false;
+	if ((d->size <= (r->ack == MQSHM_ACK_NONE ? EAGER_SETTLED : EAGER) &&
+	     !(m->data = PyBytes_FromStringAndSize((const char *)d->data, (Py_ssize_t)d->size))) ||
+	    (d->id_size && !(m->id = string_of(d->id, d->id_size))) || (d->key_size && !(m->key = string_of(d->key, d->key_size))) ||
+	    (d->headers_size && !(m->headers = PyBytes_FromStringAndSize((const char *)d->headers, d->headers_size))))
+		Py_CLEAR(m);
+	return m;
+}
+
+/* ---- Receiver --------------------------------------------------------------------------------------------------- */
+
+/* The last argument, `timeout`, by position or name: seconds or None to ns; negative is for ever, 0 not at all. */
+static bool timeout_of(PyObject *const *args, Py_ssize_t n, PyObject *kwnames, int64_t *ns)
+{
+	Py_ssize_t named = kwnames ? PyTuple_Size(kwnames) : 0;
+	*ns = -1;
+	if (n + named > 1 || (named && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "timeout"))) {
+		PyErr_SetString(PyExc_TypeError, "takes one argument, timeout");
+		return false;
+	}
+	if (n + named == 0 || args[0] == Py_None) return true;
+	double seconds = PyFloat_AsDouble(args[0]);
+	*ns = seconds <= 0 ? 0 : seconds < 1e9 ? (int64_t)(seconds * 1e9) + 1 : (int64_t)1e18;
+	if (seconds != seconds) PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+	return !PyErr_Occurred();
+}
+
+/* MQSHM_EMPTY where the time is over, MQSHM_OK where it is worth another look. */
+static int wait_for_message(Receiver *r, int64_t timeout_ns, uint64_t *deadline)
+{
+	Front *f = r->front;
+	int64_t slice = SLICE_NS;
+	if (timeout_ns == 0) return MQSHM_EMPTY;
+	if (timeout_ns > 0) {
+		uint64_t now = mqi_mono_ns();
+		if (!*deadline) *deadline = now + (uint64_t)timeout_ns;
+		if (now >= *deadline) return MQSHM_EMPTY;
+		if (*deadline - now < SLICE_NS) slice = (int64_t)(*deadline - now);
+	}
+	int result;
+	f->waiting++;
+	Py_BEGIN_ALLOW_THREADS
+	result = api->wait(f->handle, &r->sub, 1, slice);
+	Py_END_ALLOW_THREADS
+	f->waiting--;
+	rest(f);
+	if (PyErr_CheckSignals()) return RAISED;
+	return result == MQSHM_TIMEOUT || result == MQSHM_INTERRUPTED ? MQSHM_OK : result;
+}
+
+static int may_receive(const Receiver *r)
+{
+	return unlikely(r->closed) ? MQSHM_CLOSED : unlikely(r->front->closed) ? FRONT_CLOSED : MQSHM_OK;
+}
+
+static int hand_out(Receiver *r, mqshm_delivery *d, Message **out)
+{
+	Message *m = *out = message_of(r, d);
+	if (unlikely(!m)) return RAISED;
+	if (r->ack == MQSHM_ACK_REQUIRED) return MQSHM_OK;
+	int result = r->ack == MQSHM_ACK_NONE ? ack(m) : api->held(&m->d) ? MQSHM_OK : MQSHM_LEASE_LOST;
+	if (likely(result == MQSHM_OK)) return MQSHM_OK;
+	m->end = NOTHING; /* it went to another while it was copied */
+	Py_CLEAR(*out);
+	return result == MQSHM_LEASE_LOST ? MQSHM_EMPTY : result;
+}
+
+static PyObject *receive(Receiver *r, int64_t timeout_ns)
+{
+	for (uint64_t deadline = 0;;) {
+		Message *m = pool_top();
+		int result = likely(m) ? may_receive(r) : RAISED;
+		if (likely(result == MQSHM_OK)) result = api->receive(r->sub, &m->d);
+		if (likely(result == MQSHM_OK)) result = hand_out(r, &m->d, &m);
+		if (likely(result == MQSHM_OK)) return (PyObject *)m;
+		if (result == MQSHM_EMPTY) result = wait_for_message(r, timeout_ns, &deadline);
+		if (result == MQSHM_EMPTY) Py_RETURN_NONE;
+		PyObject *nothing = none(r, result);
+		if (!nothing) return NULL;
+		Py_DECREF(nothing);
+	}
+}
+
+static PyObject *receiver_receive_nowait(Receiver *r, PyObject *Py_UNUSED(unused)) { return receive(r, 0); }
+
+static PyObject *receiver_receive(Receiver *r, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+	int64_t timeout_ns;
+	return timeout_of(args, n, kwnames, &timeout_ns) ? receive(r, timeout_ns) : NULL;
+}
+
+/* Up to `max` of what is there, without waiting; [] where nothing is. */
+static PyObject *receiver_take(Receiver *r, PyObject *number)
+{
+	mqshm_delivery d[CHUNK];
+	int result = MQSHM_OK;
+	Py_ssize_t max = PyLong_AsSsize_t(number);
+	PyObject *list = PyErr_Occurred() ? NULL : PyList_New(0);
+	while (list && result == MQSHM_OK && max > 0) {
+		uint32_t got = 0;
+		result = may_receive(r);
+		if (result == MQSHM_OK) result = api->receive_batch(r->sub, max < CHUNK ? (uint32_t)max : CHUNK, d, &got);
+		for (uint32_t i = 0; i < got; i++) {
+			Message *m;
+			int handed = hand_out(r, &d[i], &m);
+			if (handed == MQSHM_OK && PyList_Append(list, (PyObject *)m)) handed = RAISED;
+			if (unlikely(handed != MQSHM_OK)) result = handed;
+			Py_XDECREF((PyObject *)m);
+		}
+		max -= got;
+	}
+	if (result == MQSHM_OK || result == MQSHM_EMPTY) return list;
+	if (PyList_Size(list)) return PyErr_Clear(), list; /* what ended it is met again by the next call */
+	Py_DECREF(list);
+	return none(r, result);
+}
+
+/* How many leases were still held. */
+static PyObject *receiver_ack_batch(Receiver *r, PyObject *messages)
+{
+	Py_ssize_t acked = 0;
+	PyObject *tuple = PySequence_Tuple(messages);
+	for (Py_ssize_t i = 0; tuple && i < PyTuple_Size(tuple); i++) {
+		Message *m = (Message *)PyTuple_GetItem(tuple, i);
+		int result = PyObject_TypeCheck((PyObject *)m, message_type) ? may_settle(m) : NOT_A_MESSAGE;
+		if (likely(result == MQSHM_OK)) result = ack(m);
+		acked += result == MQSHM_OK;
+		if (unlikely(result != MQSHM_OK && result != MQSHM_LEASE_LOST && result != ALREADY_SETTLED)) {
+			Py_CLEAR(tuple);
+			none(r, result);
+		}
+	}
+	Py_XDECREF(tuple);
+	return tuple ? PyLong_FromSsize_t(acked) : NULL;
+}
+
+static PyObject *receiver_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+	PyObject *front, *message_class;
+	unsigned long long sub;
+	int policy;
+	if (!PyArg_ParseTuple(args, "O!KiO!", front_type, &front, &sub, &policy, &PyType_Type, &message_class)) return NULL;
+	if (PyType_GetFlags((PyTypeObject *)message_class) & Py_TPFLAGS_HAVE_GC)
+		return PyErr_SetString(PyExc_TypeError, "a message class has __slots__ = (): its messages live in Message's memory"), NULL;
+	Receiver *r = (Receiver *)PyType_GenericAlloc(type, 0);
+	if (!r) return NULL;
+	r->front = (Front *)given(front);
+	r->message_class = (PyTypeObject *)given(message_class);
+	r->sub = (mqshm_sub_t *)(uintptr_t)sub;
+	r->ack = policy;
+	return (PyObject *)r;
+}
+
+/* No clear: a cycle that goes through here also goes through the subclass's __dict__ or a broker's, and breaks there. */
+static int receiver_traverse(Receiver *r, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE((PyObject *)r));
+	Py_VISIT(r->front);
+	Py_VISIT(r->message_class);
+	return 0;
+}
+
+static void receiver_dealloc(Receiver *r)
+{
+	PyTypeObject *type = Py_TYPE((PyObject *)r);
+	PyObject_GC_UnTrack(r);
+	Py_XDECREF((PyObject *)r->front);
+	Py_XDECREF((PyObject *)r->message_class);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(r);
+	Py_DECREF(type);
+}
+
+/* ---- the module ------------------------------------------------------------------------------------------------- */
+
+#define FAST (METH_FASTCALL | METH_KEYWORDS)
+#define CALL(f) ((PyCFunction)(void (*)(void))(f))
+
+static PyMethodDef front_methods[] = {
+	{ "publish", CALL(front_publish), FAST, NULL }, { "publish_batch", CALL(front_publish_batch), FAST, NULL }, { 0 }
+};
+static PyMemberDef front_members[] = {
+	{ "closed", T_BOOL, offsetof(Front, closed), 0, NULL }, { "_abandoned", T_BOOL, offsetof(Front, abandoned), 0, NULL },
+	{ "_waiting", T_UINT, offsetof(Front, waiting), 0, NULL }, { "_views", T_UINT, offsetof(Front, views), READONLY, NULL }, { 0 }
+};
+static PyType_Slot front_slots[] = {
+	{ Py_tp_new, front_new }, { Py_tp_dealloc, front_dealloc }, { Py_tp_methods, front_methods }, { Py_tp_members, front_members }, { 0 }
+};
+
+static PyMethodDef receiver_methods[] = {
+	{ "receive", CALL(receiver_receive), FAST, NULL }, { "receive_nowait", CALL(receiver_receive_nowait), METH_NOARGS, NULL },
+	{ "_take", CALL(receiver_take), METH_O, NULL }, { "ack_batch", CALL(receiver_ack_batch), METH_O, NULL }, { 0 }
+};
+static PyMemberDef receiver_members[] = { { "closed", T_BOOL, offsetof(Receiver, closed), 0, NULL }, { 0 } };
+static PyType_Slot receiver_slots[] = {
+	{ Py_tp_new, receiver_new }, { Py_tp_dealloc, receiver_dealloc }, { Py_tp_traverse, receiver_traverse },
+	{ Py_tp_methods, receiver_methods }, { Py_tp_members, receiver_members }, { 0 }
+};
+
+static PyMethodDef message_methods[] = {
+	{ "ack", CALL(message_ack), METH_NOARGS, NULL }, { "_end", CALL(message_end), METH_VARARGS, NULL },
+	{ "__enter__", CALL(message_enter), METH_NOARGS, NULL }, { "__exit__", CALL(message_exit), METH_FASTCALL, NULL }, { 0 }
+};
+#define OF(type, name, field) { name, type, offsetof(Message, field), READONLY, NULL }
+static PyMemberDef message_members[] = {
+	OF(T_ULONGLONG, "seq", d.seq), OF(T_UINT, "attempt", d.attempt), OF(T_BOOL, "settled", settled), OF(T_OBJECT, "id", id),
+	OF(T_OBJECT, "key", key), OF(T_OBJECT, "_headers", headers), OF(T_OBJECT, "_receiver", receiver), OF(T_UINT, "_ring", d.ring), OF(T_UINT, "_epoch", epoch),
+	OF(T_UINT, "_topic", d.topic), OF(T_ULONGLONG, "_published_ns", d.published_ns), OF(T_ULONGLONG, "_expires_ns", d.expires_ns), { 0 }
+};
+static PyGetSetDef message_getters[] = {
+	{ "data", (getter)message_data, NULL, NULL, NULL }, { "view", (getter)message_view, NULL, NULL, NULL },
+	{ "_delivery", (getter)message_delivery, NULL, NULL, NULL }, { 0 }
+};
+static PyType_Slot message_slots[] = {
+	{ Py_tp_dealloc, message_dealloc }, { Py_tp_methods, message_methods },
+	{ Py_tp_members, message_members }, { Py_tp_getset, message_getters }, { Py_bf_getbuffer, message_export },
+	{ Py_bf_releasebuffer, message_unexport }, { 0 }
+};
+
+/* The table's address, from cffi's binding, and how often this process was forked. */
+static PyObject *front_bind(PyObject *Py_UNUSED(module), PyObject *args)
+{
+	unsigned long long address;
+	if (!PyArg_ParseTuple(args, "KI", &address, &epoch)) return NULL;
+	api = (const mqshm_front_api *)(uintptr_t)address;
+	if (api->abi == MQSHM_ABI) Py_RETURN_NONE;
+	return PyErr_SetString(PyExc_ImportError, "mqshm._front and mqshm._core are of different versions: install mqshm again"), NULL;
+}
+
+static PyMethodDef module_methods[] = { { "bind", front_bind, METH_VARARGS, NULL }, { 0 } };
+static PyModuleDef module = { PyModuleDef_HEAD_INIT, "mqshm._front", NULL, -1, module_methods, NULL, NULL, NULL, NULL };
+
+static PyTypeObject *add_type(PyObject *m, const char *name, size_t size, unsigned long flags, PyType_Slot *slots)
+{
+	PyType_Spec spec = { name, (int)size, 0, (unsigned)(Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | flags), slots };
+	PyObject *type = m ? PyType_FromSpec(&spec) : NULL;
+	if (type && PyModule_AddObjectRef(m, strrchr(name, '.') + 1, type)) Py_CLEAR(type);
+	return (PyTypeObject *)type;
+}
+
+PyMODINIT_FUNC PyInit__front(void)
+{
+	PyObject *m = PyModule_Create(&module);
+	front_type = add_type(m, "mqshm._front.Front", sizeof(Front), 0, front_slots);
+	message_type = add_type(m, "mqshm._front.Message", sizeof(Message), Py_TPFLAGS_DISALLOW_INSTANTIATION, message_slots);
+	if (front_type && message_type && add_type(m, "mqshm._front.Receiver", sizeof(Receiver), Py_TPFLAGS_HAVE_GC, receiver_slots)) return m;
+	Py_XDECREF(m);
+	return NULL;
+}

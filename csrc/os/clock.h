@@ -1,0 +1,23 @@
+/* Time, as the kernel gives it. Wall time is what other processes and people see (published, expires); monotonic time
+ * is for waiting. */
+#ifndef MQI_CLOCK_H
+#define MQI_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t mqi_clock_ns(clockid_t id)
+{
+	struct timespec t;
+	clock_gettime(id, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ns since 1970, in steps of a scheduler tick (1 to 4 ms): a third of the precise clock's cost. */
+static inline uint64_t mqi_wall_coarse_ns(void) { return mqi_clock_ns(CLOCK_REALTIME_COARSE); }
+static inline uint64_t mqi_wall_ns(void) { return mqi_clock_ns(CLOCK_REALTIME); }
+static inline uint64_t mqi_mono_ns(void) { return mqi_clock_ns(CLOCK_MONOTONIC); }
+/* Leases and delays: boot time goes on while the machine is suspended and is the same for all processes. */
+static inline uint64_t mqi_boot_ms(void) { return mqi_clock_ns(CLOCK_BOOTTIME) / 1000000u; }
+
+#endif

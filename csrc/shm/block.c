@@ -1,0 +1,304 @@
+#include "shm/block.h"
+
+#include "shm/area.h"
+#include "shm/event.h"
+
+/* Strides: 64-byte steps to 512, then about a quarter more each, in an odd number of lines, so that blocks of a class do
+ * not share cache sets. From LARGE on, a chunk's lowest free block is used first: the cache may still hold it. */
+#define SMALL_STRIDES 8
+#define CHUNKED (512u << 10) /* above, a chunk is one block */
+#define LARGE (32u << 10)
+
+/* The class of blocks that hold `bytes`, and its stride; MQI_CLASSES where there is none. */
+static inline unsigned class_of(uint64_t bytes, uint64_t *stride)
+{
+	if (bytes <= SMALL_STRIDES * 64) {
+		unsigned class = bytes ? (unsigned)((bytes - 1) / 64) : 0;
+		*stride = (class + 1) * 64;
+		return class;
+	}
+	unsigned class = SMALL_STRIDES;
+	for (uint64_t lines = SMALL_STRIDES;; class++) {
+		lines += lines / 4 + 1;
+		*stride = (lines | 1) * 64;
+		if (*stride >= bytes || class == MQI_CLASSES) break;
+	}
+	return *stride > UINT32_MAX ? MQI_CLASSES : class;
+}
+
+uint64_t mqi_block_room(uint64_t bytes)
+{
+	uint64_t stride;
+	return class_of(bytes + sizeof(struct block_shm), &stride) < MQI_CLASSES ? stride - sizeof(struct block_shm) : 0;
+}
+
+/* The blocks of a chunk are dealt to at most 64 runs, one bit of free_runs each. */
+static inline uint32_t runs_of(const struct unit_shm *u) { return u->blocks < 64 ? u->blocks : 64; }
+static inline uint32_t run_start(const struct unit_shm *u, uint32_t run) { return (uint32_t)((uint64_t)run * u->blocks / runs_of(u)); }
+static inline uint32_t run_of(const struct unit_shm *u, uint32_t block)
+{
+	uint32_t runs = runs_of(u), run = (uint32_t)((uint64_t)block * runs / u->blocks);
+	while (run + 1 < runs && run_start(u, run + 1) <= block) run++;
+	while (run > 0 && run_start(u, run) > block) run--;
+	return run;
+}
+
+/* A payload chunk that can be looked at; its fields were written before ACTIVE and stay. */
+static bool is_chunk(const struct unit_shm *u, uint64_t *committed)
+{
+	uint64_t w = mqi_load_acq(&u->word);
+	unsigned state = mqi_area_state(w);
+	*committed = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
+	return (state == AREA_ACTIVE || state == AREA_GROWING) && u->kind == UNIT_BLOCKS && u->stride >= 64 && u->stride % 64 == 0 &&
+	       u->blocks >= 1 && (uint64_t)u->stride * u->blocks <= (uint64_t)u->units << MQI_UNIT_SHIFT;
+}
+
+static uint64_t known_units(struct mqshm *h)
+{
+	uint64_t top = mqi_load_acq(&h->hdr->units_top);
+	return top < h->units ? top : h->units;
+}
+
+static inline uint64_t unit_offset(struct mqshm *h, uint64_t unit) { return h->units_offset + (unit << MQI_UNIT_SHIFT); }
+
+static bool take(struct mqshm *h, uint64_t offset, uint64_t *gen)
+{
+	struct block_shm *b = mqi_block(h, offset);
+	uint64_t w = mqi_load_rlx(&b->word);
+	if (mqi_block_state(w) != BLOCK_FREE) return false;
+	*gen = (mqi_block_gen(w) + 1) & MQI_GEN40;
+	return mqi_cas64(&b->word, w, mqi_block_word(BLOCK_NEW, h->peer, *gen));
+}
+
+static void hint(struct mqshm *h, uint64_t unit, uint32_t run)
+{
+	struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t *units = &mqi_unit_hints(h)[unit / 64];
+	if (!(mqi_load_rlx(&u->free_runs) >> run & 1)) mqi_or64(&u->free_runs, 1ull << run);
+	if (!(mqi_load_rlx(units) >> unit % 64 & 1)) mqi_or64(units, 1ull << unit % 64);
+}
+
+/* A run of this stride with a hint, in the chunk `unit`: it becomes the cursor. Clears the hint before the look. */
+static bool take_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t unit, uint64_t stride)
+{
+	struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t committed;
+	if (!is_chunk(u, &committed) || u->stride != stride) return false;
+	uint32_t from = 0;
+	if (stride < LARGE && c->unit == unit && c->end < u->blocks) from = run_of(u, c->end); /* go on where we were */
+	for (uint64_t seen; (seen = mqi_load_rlx(&u->free_runs)) != 0;) {
+		uint64_t ahead = seen & ~0ull << from;
+		uint32_t run = (uint32_t)__builtin_ctzll(ahead ? ahead : seen);
+		if (run >= runs_of(u)) return false;
+		mqi_and64(&u->free_runs, ~(1ull << run));
+		uint32_t next = run_start(u, run), end = run + 1 < runs_of(u) ? run_start(u, run + 1) : u->blocks;
+		if (end > committed / stride) end = (uint32_t)(committed / stride);
+		if (next >= end) continue;
+		*c = (struct mqi_block_cursor){unit, next, end};
+		return true;
+	}
+	uint64_t *units = &mqi_unit_hints(h)[unit / 64];
+	mqi_and64(units, ~(1ull << unit % 64));
+	if (mqi_load_acq(&u->free_runs)) mqi_or64(units, 1ull << unit % 64); /* a run was freed meanwhile */
+	return false;
+}
+
+static bool find_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t stride)
+{
+	if (c->unit && take_run(h, c, c->unit, stride)) return true;
+	uint64_t top = known_units(h), *hints = mqi_unit_hints(h);
+	for (uint64_t word = 0; word * 64 < top; word++)
+		for (uint64_t seen = mqi_load_rlx(&hints[word]); seen; seen &= seen - 1) {
+			uint64_t unit = word * 64 + (uint64_t)__builtin_ctzll(seen);
+			if (unit > 0 && unit < top && take_run(h, c, unit, stride)) return true;
+		}
+	return false;
+}
+
+/* More memory for the chunk that this process grew last in this class, or a new chunk. */
+static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
+{
+	uint64_t unit = h->growing[class], committed = 0;
+	struct unit_shm *u = unit ? mqi_unit(h, unit) : NULL;
+	if (!u || !is_chunk(u, &committed) || u->stride != stride || committed / stride >= u->blocks) {
+		uint64_t units = stride <= CHUNKED ? 1 : (stride + MQI_UNIT - 1) >> MQI_UNIT_SHIFT;
+		int rc = mqi_units_claim(h, units, &unit);
+		if (rc != MQSHM_OK) return rc;
+		mqi_units_publish(h, unit, units, UNIT_BLOCKS, (uint32_t)stride, stride <= CHUNKED ? (uint32_t)(MQI_UNIT / stride) : 1);
+		h->growing[class] = (uint32_t)unit;
+		u = mqi_unit(h, unit);
+		committed = 0;
+	}
+	uint64_t had = committed / stride, ahead = committed < 16384 ? 16384 : committed;
+	if (stride > LARGE) ahead = 0;
+	if ((had + 1) * stride + ahead > (uint64_t)u->blocks * stride) ahead = (u->blocks - had - 1) * stride;
+	int rc = mqi_unit_grow(h, unit, (had + 1) * stride, ahead);
+	if (rc != MQSHM_OK) return rc;
+	if (!is_chunk(u, &committed)) return mqi_fail(MQSHM_CORRUPT, "unit %llu is no chunk any more", (unsigned long long)unit);
+	uint64_t have = committed / stride < u->blocks ? committed / stride : u->blocks;
+	for (uint32_t run = run_of(u, (uint32_t)had); run < runs_of(u) && run_start(u, run) < have; run++) hint(h, unit, run);
+	if (c->unit != unit) *c = (struct mqi_block_cursor){unit, 0, 0};
+	return MQSHM_OK;
+}
+
+struct wanted {
+	uint64_t stride, offset, gen;
+};
+static bool take_any(struct mqshm *h, uint64_t offset, void *with)
+{
+	struct wanted *want = with;
+	uint64_t stride = mqi_unit(h, (offset - h->units_offset) >> MQI_UNIT_SHIFT)->stride;
+	if (stride < want->stride || stride > 2 * want->stride || !take(h, offset, &want->gen)) return true;
+	want->offset = offset;
+	return false;
+}
+
+int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_t *gen)
+{
+	uint64_t stride;
+	unsigned class = class_of(bytes + sizeof(struct block_shm), &stride);
+	if (class >= MQI_CLASSES)
+		return mqi_fail(MQSHM_TOO_LARGE, "a message of %llu bytes is more than one block can hold", (unsigned long long)bytes);
+	struct mqi_block_cursor *c = &h->cursors[class];
+	for (unsigned round = 0; round < 4096; round++) {
+		while (c->next < c->end) {
+			*offset = unit_offset(h, c->unit) + c->next++ * stride;
+			if (likely(take(h, *offset, gen))) {
+				__builtin_prefetch(h->base + *offset + stride, 1);
+				return MQSHM_OK;
+			}
+		}
+		if (find_run(h, c, stride)) continue;
+		int rc = grow(h, c, class, stride);
+		if (rc == MQSHM_OK) continue;
+		if (rc != MQSHM_NO_MEMORY) return rc;
+		struct wanted want = {stride, 0, 0};
+		mqi_blocks_each(h, take_any, &want);
+		if (!want.offset) return rc;
+		*offset = want.offset;
+		*gen = want.gen;
+		return MQSHM_OK;
+	}
+	return mqi_fail(MQSHM_NO_MEMORY, "no free block of %llu bytes was found", (unsigned long long)stride);
+}
+
+static void freed(struct mqshm *h, uint64_t offset)
+{
+	uint64_t unit = (offset - h->units_offset) >> MQI_UNIT_SHIFT;
+	struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t block = (offset - unit_offset(h, unit)) / u->stride;
+	mqi_fence_after_rmw(); /* pairs with the allocator that clears the hint, then looks at the words */
+	hint(h, unit, run_of(u, (uint32_t)block));
+	if (unlikely(mqi_event_waited_for(h->hdr->memory_waiters))) mqi_event_ring(h, h->hdr->memory_waiters);
+}
+
+void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen)
+{
+	struct block_shm *b = mqi_block(h, offset);
+	if (mqi_cas64(&b->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_FREE, 0, gen))) freed(h, offset);
+}
+
+void mqi_block_undo(struct mqshm *h, uint64_t offset, uint64_t word)
+{
+	if (mqi_cas64(&mqi_block(h, offset)->word, word, mqi_block_word(BLOCK_FREE, 0, mqi_block_gen(word)))) freed(h, offset);
+}
+
+bool mqi_block_valid(struct mqshm *h, uint64_t offset)
+{
+	if (offset < h->units_offset + MQI_UNIT || offset >= h->span || offset % 64) return false;
+	uint64_t unit = (offset - h->units_offset) >> MQI_UNIT_SHIFT, committed;
+	if (unit >= known_units(h) || !is_chunk(mqi_unit(h, unit), &committed)) return false;
+	uint64_t within = offset - unit_offset(h, unit);
+	struct unit_shm *u = mqi_unit(h, unit);
+	if (within % u->stride || within + u->stride > committed || within / u->stride >= u->blocks) return false;
+	struct block_shm *b = mqi_block(h, offset);
+	uint64_t size = mqi_info_size(mqi_load_rlx(&b->info)), envelope = mqi_load_rlx(&b->envelope), wide = mqi_load_rlx(&b->wide);
+	return envelope <= u->stride && wide <= MQI_SUBS && sizeof *b + size + envelope + wide * sizeof(uint64_t) + 8 <= u->stride + 8 &&
+	       sizeof *b + ((size + envelope + 7) & ~7ull) + wide * sizeof(uint64_t) <= u->stride;
+}
+
+uint64_t *mqi_wide(struct block_shm *b)
+{
+	uint64_t end = mqi_info_size(mqi_load_rlx(&b->info)) + mqi_load_rlx(&b->envelope);
+	return (uint64_t *)(mqi_block_data(b) + ((end + 7) & ~7ull));
+}
+
+static inline uint64_t wide_word(uint64_t gen, uint32_t bits) { return gen << MQI_WIDE_BITS | bits; }
+
+unsigned mqi_block_holders_for(struct block_shm *b, uint32_t receivers, uint64_t gen)
+{
+	if (receivers <= MQI_HOLDERS) return (1u << receivers) - 1;
+	uint32_t words = mqi_wide_words(receivers);
+	uint64_t *wide = mqi_wide(b);
+	for (uint32_t i = 0; i < words; i++) {
+		uint32_t left = receivers - i * MQI_WIDE_BITS;
+		mqi_store_rlx(&wide[i], wide_word(gen, left >= MQI_WIDE_BITS ? (1u << MQI_WIDE_BITS) - 1 : (1u << left) - 1));
+	}
+	return words >= MQI_HOLDERS ? (1u << MQI_HOLDERS) - 1 : (1u << words) - 1; /* word i belongs to holder i % 20 */
+}
+
+uint32_t mqi_block_wide_bits(struct mqshm *h, uint64_t offset)
+{
+	struct block_shm *b = mqi_block(h, offset);
+	return mqi_info_flags(mqi_load_rlx(&b->info)) & F_WIDE ? (uint32_t)mqi_load_rlx(&b->wide) * MQI_WIDE_BITS : MQI_HOLDERS;
+}
+
+bool mqi_block_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit)
+{
+	if (!mqi_block_valid(h, offset)) return false;
+	struct block_shm *b = mqi_block(h, offset);
+	uint64_t w = mqi_load_acq(&b->word);
+	if (mqi_block_state(w) != BLOCK_LIVE || mqi_block_gen(w) != gen) return false;
+	if (!(mqi_info_flags(mqi_load_rlx(&b->info)) & F_WIDE)) return bit < MQI_HOLDERS && mqi_block_holders(w) >> bit & 1;
+	uint32_t word = bit / MQI_WIDE_BITS;
+	if (word >= mqi_load_rlx(&b->wide)) return false;
+	uint64_t bits = mqi_load_acq(&mqi_wide(b)[word]);
+	return bits >> MQI_WIDE_BITS == gen && bits >> bit % MQI_WIDE_BITS & 1;
+}
+
+static void clear_holder(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t holder)
+{
+	struct block_shm *b = mqi_block(h, offset);
+	for (;;) {
+		uint64_t w = mqi_load_acq(&b->word);
+		if (mqi_block_state(w) != BLOCK_LIVE || mqi_block_gen(w) != gen || !(mqi_block_holders(w) >> holder & 1)) return;
+		unsigned left = mqi_block_holders(w) & ~(1u << holder);
+		if (!mqi_cas64(&b->word, w, mqi_block_word(left ? BLOCK_LIVE : BLOCK_FREE, left, gen))) continue;
+		if (!left) freed(h, offset);
+		return;
+	}
+}
+
+void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit)
+{
+	if (!mqi_block_valid(h, offset)) return;
+	struct block_shm *b = mqi_block(h, offset);
+	uint64_t w = mqi_load_acq(&b->word);
+	if (mqi_block_state(w) != BLOCK_LIVE || mqi_block_gen(w) != gen) return; /* its life is over: done before */
+	if (likely(!(mqi_info_flags(mqi_load_rlx(&b->info)) & F_WIDE))) {
+		if (bit < MQI_HOLDERS) clear_holder(h, offset, gen, bit);
+		return;
+	}
+	uint64_t words = mqi_load_rlx(&b->wide), word = bit / MQI_WIDE_BITS;
+	if (word >= words) return;
+	uint64_t *wide = mqi_wide(b);
+	for (uint64_t v; (v = mqi_load_acq(&wide[word])) >> MQI_WIDE_BITS == gen && v >> bit % MQI_WIDE_BITS & 1;)
+		if (mqi_cas64(&wide[word], v, v & ~(1ull << bit % MQI_WIDE_BITS))) break;
+	/* Bits only fall, so once all words of a holder are seen empty they stay so; of those who clear the last ones, at
+	 * least one sees that. Who repeats a release after a death comes past here again. */
+	for (uint64_t i = word % MQI_HOLDERS; i < words; i += MQI_HOLDERS)
+		if (mqi_load_sc(&wide[i]) != wide_word(gen, 0)) return;
+	clear_holder(h, offset, gen, (uint32_t)(word % MQI_HOLDERS));
+}
+
+void mqi_blocks_each(struct mqshm *h, bool (*each)(struct mqshm *h, uint64_t offset, void *with), void *with)
+{
+	uint64_t top = known_units(h), committed;
+	for (uint64_t unit = 1; unit < top; unit++) {
+		struct unit_shm *u = mqi_unit(h, unit);
+		if (!is_chunk(u, &committed) || unit + u->units > h->units) continue;
+		uint64_t stride = u->stride, blocks = committed / stride < u->blocks ? committed / stride : u->blocks;
+		for (uint64_t i = 0; i < blocks; i++)
+			if (!each(h, unit_offset(h, unit) + i * stride, with)) return;
+	}
+}

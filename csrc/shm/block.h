@@ -1,0 +1,49 @@
+/* Blocks: payloads with a life of their own, in chunks of equal blocks. Free to NEW(owner) by one compare-and-swap,
+ * NEW to LIVE with a bit per receiver when its message is committed; a receiver that is done clears its bit, and the
+ * last one frees the block by the same compare-and-swap. To clear a bit twice does no harm, so who repairs may repeat.
+ *
+ * More than 20 receivers (F_WIDE): behind payload and envelope stand `wide` words {gen:40 | bits:24}, one bit per
+ * receiver; the words are dealt to the 20 bits of the block's own word, which falls when the last of its words is 0.
+ */
+#ifndef MQI_BLOCK_H
+#define MQI_BLOCK_H
+
+#include "flow/handle.h"
+
+#define MQI_HOLDERS 20u
+#define MQI_WIDE_BITS 24u
+
+static inline struct block_shm *mqi_block(struct mqshm *h, uint64_t offset) { return (struct block_shm *)(h->base + offset); }
+static inline unsigned char *mqi_block_data(struct block_shm *b) { return (unsigned char *)(b + 1); }
+
+/* A block with room for `bytes` behind its header: NEW(me). MQSHM_NO_MEMORY only after a look at every word. */
+int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_t *gen);
+/* NEW(me) to FREE, unused. */
+void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen);
+/* The same for a block whose owner, by `word`, is gone. */
+void mqi_block_undo(struct mqshm *h, uint64_t offset, uint64_t word);
+/* Bytes that a block of `bytes` really has behind its header. */
+uint64_t mqi_block_room(uint64_t bytes);
+
+/* Whether `offset`, read from shared memory, is a block's and all of what it says of itself lies in memory. */
+bool mqi_block_valid(struct mqshm *h, uint64_t offset);
+
+/* Words needed for n receivers; 0 where the block's own word suffices. */
+static inline uint32_t mqi_wide_words(uint32_t receivers)
+{
+	return receivers <= MQI_HOLDERS ? 0 : (receivers + MQI_WIDE_BITS - 1) / MQI_WIDE_BITS;
+}
+uint64_t *mqi_wide(struct block_shm *b);
+/* In NEW: the holders' bits for n receivers; fills the wide words. */
+unsigned mqi_block_holders_for(struct block_shm *b, uint32_t receivers, uint64_t gen);
+/* Holder bits that a valid block has, set or not. */
+uint32_t mqi_block_wide_bits(struct mqshm *h, uint64_t offset);
+/* LIVE, of this life, and the receiver's bit is set. */
+bool mqi_block_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit);
+/* Clears a receiver's bit, once or again. */
+void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit);
+
+/* Every block of every chunk: for reaping and inspection. Stops when `each` says false. */
+void mqi_blocks_each(struct mqshm *h, bool (*each)(struct mqshm *h, uint64_t offset, void *with), void *with);
+
+#endif

@@ -1,0 +1,20 @@
+#include "shm/counters.h"
+
+#include "shm/area.h"
+#include "shm/reach.h"
+
+struct topic_counters_shm *mqi_count_topic(struct mqshm *h, uint32_t topic)
+{
+	struct area_shm *sheet = &h->hdr->sheets[h->peer][SHEET_TOPICS];
+	if (mqi_area_grow(h, sheet, ((uint64_t)topic + 1) * sizeof(struct topic_counters_shm), 0) != MQSHM_OK) return &h->uncounted_topic;
+	struct topic_counters_shm *mine = mqi_topic_counters(h, h->peer, topic);
+	return mine ? mine : &h->uncounted_topic;
+}
+
+struct sub_counters_shm *mqi_count_sub(struct mqshm *h, uint32_t row)
+{
+	struct area_shm *sheet = &h->hdr->sheets[h->peer][SHEET_SUBS];
+	if (mqi_area_grow(h, sheet, ((uint64_t)row + 1) * sizeof(struct sub_counters_shm), 0) != MQSHM_OK) return &h->uncounted_sub;
+	struct sub_counters_shm *mine = mqi_sub_counters(h, h->peer, row);
+	return mine ? mine : &h->uncounted_sub;
+}

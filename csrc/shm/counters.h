@@ -1,0 +1,12 @@
+/* What people read: counters with one writer, a sheet of them per peer. */
+#ifndef MQI_COUNTERS_H
+#define MQI_COUNTERS_H
+
+#include "flow/handle.h"
+
+/* This peer's counters of a topic or a subscription. Where there is no memory for them, a pair that nobody reads: a
+ * broker at its limit must still let its messages out. Never NULL. */
+struct topic_counters_shm *mqi_count_topic(struct mqshm *h, uint32_t topic);
+struct sub_counters_shm *mqi_count_sub(struct mqshm *h, uint32_t row);
+
+#endif

@@ -1,0 +1,108 @@
+#include "shm/slab.h"
+
+#include "shm/area.h"
+
+/* One group further than the memory that there is; the first who gets there also grows the column of times, where the
+ * subscription keeps leases in it. */
+static int grow(struct mqshm_sub *s)
+{
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	uint64_t bytes = ((uint64_t)ready + 1) * sizeof(struct slot_shm), ahead = bytes / 2;
+	if (ahead > MQI_UNIT) ahead = MQI_UNIT;
+	int rc = mqi_area_grow(s->h, &s->shm->areas[SUB_SLOTS], bytes + (MQI_GROUP - 1) * sizeof(struct slot_shm), ahead);
+	if (rc == MQSHM_TOO_LARGE) rc = mqi_area_grow(s->h, &s->shm->areas[SUB_SLOTS], s->shm->areas[SUB_SLOTS].size, 0);
+	if (rc != MQSHM_OK) return rc;
+	uint64_t now = mqi_area_ready(&s->shm->areas[SUB_SLOTS]) / sizeof(struct slot_shm);
+	if (now > s->capacity) now = s->capacity;
+	if (s->ack == MQSHM_ACK_TIMEOUT) {
+		rc = mqi_area_grow(s->h, &s->shm->areas[SUB_TIMES], now * sizeof(uint64_t), 0);
+		if (rc != MQSHM_OK) return rc;
+	}
+	for (uint32_t was = ready; was < now; was = mqi_load_acq(&s->shm->slots_ready))
+		if (mqi_cas32(&s->shm->slots_ready, was, (uint32_t)now)) break;
+	for (uint32_t g = ready / MQI_GROUP; g * MQI_GROUP < now; g++)
+		mqi_or64(&s->free_hints[g / 64], 1ull << g % 64);
+	return MQSHM_OK;
+}
+
+/* The next group with a hint, from where this process last was, so that slots are used again in the order in which
+ * they were freed. */
+static bool next_group(struct mqshm_sub *s)
+{
+	uint32_t words = (s->groups + 63) / 64;
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	if (ready > s->capacity) ready = s->capacity;
+	for (uint32_t i = 0; i <= words; i++) {
+		uint32_t word = (s->next_group / 64 + i) % words;
+		uint64_t seen = mqi_load_rlx(&s->free_hints[word]);
+		if (i == 0) seen &= ~0ull << s->next_group % 64;
+		if (!seen) continue;
+		uint32_t group = word * 64 + (uint32_t)__builtin_ctzll(seen);
+		mqi_and64(&s->free_hints[word], ~(1ull << group % 64));
+		if (group >= s->groups) continue;
+		uint32_t from = group * MQI_GROUP, end = from + MQI_GROUP;
+		if (end > ready) end = ready;
+		s->next_group = group + 1 == s->groups ? 0 : group + 1;
+		s->next_slot = from;
+		s->end_slot = end > from ? end : from;
+		return true;
+	}
+	return false;
+}
+
+int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
+{
+	/* Each round clears a hint; others may set new ones, which is their progress, but not for ever ours to follow. */
+	for (uint32_t round = 0; round < 2 * s->groups + 8; round++) {
+		while (s->next_slot < s->end_slot) {
+			uint32_t i = s->next_slot++;
+			if (mqi_slot_take(s, i, word)) {
+				*index = i;
+				return MQSHM_OK;
+			}
+		}
+		if (next_group(s)) continue;
+		if (mqi_load_acq(&s->shm->slots_ready) >= s->capacity) break;
+		int rc = grow(s);
+		if (rc != MQSHM_OK) return rc;
+	}
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	if (ready > s->capacity) ready = s->capacity;
+	for (uint32_t i = 0; i < ready; i++)
+		if (mqi_slot_take(s, i, word)) {
+			*index = i;
+			return MQSHM_OK;
+		}
+	return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", s->capacity, s->row);
+}
+
+static uint32_t memory_of(struct mqshm_sub *s)
+{
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	return ready < s->capacity ? ready : s->capacity;
+}
+
+bool mqi_slot_any_free(struct mqshm_sub *s)
+{
+	for (uint32_t word = 0; word < (s->groups + 63) / 64; word++)
+		if (mqi_load_rlx(&s->free_hints[word])) return true;
+	uint32_t ready = memory_of(s);
+	if (ready < s->capacity) return true;
+	for (uint32_t i = 0; i < ready; i++)
+		if (mqi_slot_state(mqi_load_rlx(&s->slots[i].word)) == SLOT_FREE) return true;
+	return false;
+}
+
+uint32_t mqi_hints_renew(struct mqshm_sub *s, uint32_t from, uint32_t n)
+{
+	uint32_t ready = memory_of(s), end = from < ready && ready - from > n ? from + n : ready;
+	for (uint32_t i = from; i < end; i++) {
+		uint64_t w = mqi_load_acq(&s->slots[i].word);
+		uint32_t group = i / MQI_GROUP;
+		if (mqi_slot_state(w) == SLOT_AGAIN)
+			mqi_again_hint(s, mqi_place_ring(mqi_load_acq(&s->slots[i].place)) % MQI_PRIORITIES, i);
+		else if (mqi_slot_state(w) == SLOT_FREE && !(mqi_load_rlx(&s->free_hints[group / 64]) >> group % 64 & 1))
+			mqi_or64(&s->free_hints[group / 64], 1ull << group % 64);
+	}
+	return end < ready ? end : 0;
+}

@@ -1,0 +1,36 @@
+"""The command `mqshm`: one file for each group of verbs, each of which adds its parsers and does what they say."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from mqshm import __version__
+from mqshm.cli import bench, demo, look, traffic, upkeep
+from mqshm.errors import MQError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, 1 with a line on stderr, 2 for a wrong command line, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="mqshm", description="Message brokers in this machine's shared memory.")
+    parser.add_argument("--version", action="version", version=f"mqshm {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for group in (look, traffic, upkeep, bench, demo):
+        group.add_verbs(verbs)
+    chosen = parser.parse_args(arguments)
+    try:
+        code: int = chosen.run(chosen) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who read the output has gone: nothing left to say, and nowhere to say it when the interpreter flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (MQError, OSError, ValueError) as error:
+        print(f"mqshm: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 1

@@ -1,0 +1,114 @@
+"""Publishing with all its options. The front calls this for whatever is more than (topic, bytes)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mqshm import message as _message
+from mqshm._native import timeout_ns
+from mqshm.errors import NoRoom
+from mqshm.message import Message, Priority, payload, ring_of
+from mqshm.topics import validate_topic
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from mqshm.headers import Headers
+
+_PLAIN = _message.Envelope()
+
+
+class Publisher:
+    """Stands behind the front of one Broker, which calls it. `front` is set once it is there."""
+
+    front: Any
+
+    def publish(
+        self,
+        topic: str,
+        data: Buffer | str | Message,
+        *,
+        id: str | None = None,
+        priority: int = Priority.NORMAL,
+        ttl: float | None = None,
+        delay: float | None = None,
+        headers: Headers | None = None,
+        key: str | None = None,
+        ack_timeout: float | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Publishes one message to all subscriptions that match the topic, or to none, and returns its sequence number.
+
+        `data` is bytes-like, a str (sent as UTF-8), or a `Message` that brings all of its options but `timeout`.
+        `timeout` is how many seconds to wait where there is no room (None: for ever, 0: not at all); then QueueFull
+        or MemoryLimitExceeded. The other options are those of `Message`.
+        """
+        if isinstance(data, Message):
+            made = data.envelope
+            if (id, priority, ttl, delay, headers, key, ack_timeout) != (None, Priority.NORMAL) + (None,) * 5:
+                raise TypeError("a Message brings its own options: give them to it, not to publish (timeout excepted)")
+            data = data.data
+        else:
+            made = _message.envelope(id, priority, ttl, delay, headers, key, ack_timeout)
+        return self._one(topic, data, made, timeout_ns(timeout))
+
+    def publish_batch(
+        self,
+        topic: str,
+        messages: Iterable[Buffer | str | Message],
+        *,
+        priority: int = Priority.NORMAL,
+        timeout: float | None = None,
+    ) -> Sequence[int]:
+        """Publishes the messages one after the other and returns their sequence numbers.
+
+        Each is bytes-like or a str, sent with `priority`, or a `Message`. Each is in all its subscriptions or in none,
+        but the batch is not a transaction: where there is no room for `timeout` seconds (None: for ever), QueueFull or
+        MemoryLimitExceeded has the numbers of those that are in, in `sequence_numbers`.
+        """
+        if isinstance(messages, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"publish_batch takes a list of payloads, not one {type(messages).__name__}")
+        validate_topic(topic)
+        ring = ring_of(priority)
+        items = list(messages)
+        wait = timeout_ns(timeout)
+        if not any(isinstance(item, Message) for item in items):
+            seqs: Sequence[int] = self.front.publish_batch_full(topic, [payload(item) for item in items], ring, wait)
+            return seqs
+        return self._mixed_batch(topic, items, ring, wait)
+
+    def _mixed_batch(self, topic: str, items: list[Any], ring: int, wait: int) -> list[int]:
+        """Runs of plain payloads cross at once, each Message alone."""
+        seqs: list[int] = []
+        run: list[Any] = []
+        ends = None if wait < 0 else time.monotonic_ns() + wait
+
+        def left() -> int:
+            return -1 if ends is None else max(0, ends - time.monotonic_ns())
+
+        try:
+            for item in items:
+                made = item.envelope if isinstance(item, Message) else None
+                if made is None or made == _PLAIN._replace(ring=ring):
+                    run.append(payload(item.data if made else item))
+                    continue
+                if run:
+                    seqs += self.front.publish_batch_full(topic, run, ring, left())
+                    run = []
+                seqs.append(self._one(topic, item.data, made, left()))
+            if run:
+                seqs += self.front.publish_batch_full(topic, run, ring, left())
+        except NoRoom as error:
+            error.sequence_numbers = [*seqs, *error.sequence_numbers]
+            raise
+        return seqs
+
+    def _one(self, topic: str, data: Any, made: _message.Envelope, wait: int) -> int:
+        validate_topic(topic)
+        seq: int = self.front.publish_full(
+            topic, payload(data), made.ring, made.id, made.headers, made.key, made.expires_ns(), made.delay_ms,
+            made.ack_ms, wait,
+        )  # fmt: skip
+        return seq

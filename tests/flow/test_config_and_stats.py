@@ -1,0 +1,102 @@
+import os
+
+import pytest
+
+import mqshm
+from mqshm import Config
+
+
+def test_a_config_comes_back_as_it_was_given(name):
+    config = Config(
+        max_topics=5, max_subscribers=6, default_buffer_size=7, message_ttl=1.5, max_message_size=8,
+        max_memory_usage=512 << 20, overflow="drop_new", default_ack_timeout=2.5, max_attempts=9, backoff=(0.25, 4.0),
+        transaction_timeout=3.5, dead_letter_topic="dlq", dedup_window=4.5, health_check_interval=5.5,
+        enable_metrics=False, enable_priority_queue=False, enable_trie_pattern=False, spin=1e-3,
+    )  # fmt: skip
+    with mqshm.connect(name, config=config) as broker:
+        assert broker.config == config
+
+
+def test_a_change_is_seen_by_every_connection(name):
+    with mqshm.connect(name) as one, mqshm.connect(name) as two:
+        changed = one.update_config(max_topics=100, message_ttl=60.0)
+        assert changed == two.config
+        assert two.config.max_topics == 100
+
+
+def test_a_bad_change_changes_nothing(broker):
+    before = broker.config
+    for change in ({"max_topics": -1}, {"no_such": 1}, {"max_topics": 3, "overflow": "x"}):
+        with pytest.raises(mqshm.InvalidConfig):
+            broker.update_config(**change)
+    assert broker.config == before
+
+
+def test_stats_count_what_happened(broker):
+    group = broker.subscribe("a.*", group="g", backoff=(0, 0))
+    broker.subscribe("a.b", group="other")
+    private = broker.subscribe("#", buffer_size=77)
+    broker.publish_batch("a.b", [b"xy"] * 3)
+    broker.publish("c", b"")
+    first = group.receive_nowait()
+    first.ack()
+    group.receive_nowait().nack()
+    held = group.receive_nowait()
+    stats = broker.stats()
+    assert stats.name == broker.name
+    assert (stats.topics["a.b"].published, stats.topics["a.b"].bytes, stats.topics["c"].published) == (3, 6, 1)
+    g = stats.groups["g"]
+    assert (g.patterns, g.pid, g.waiting, g.in_flight) == (("a.*",), None, 1, 1)
+    assert (g.delivered, g.settled, g.nacked, g.redelivered) == (3, 1, 1, 1)
+    assert stats.groups["other"].waiting == 3
+    assert (stats.private[0].pid, stats.private[0].waiting, stats.private[0].buffer_size) == (os.getpid(), 4, 77)
+    assert stats.peers[0].pid == os.getpid()
+    assert stats.memory_usage == broker.memory_usage > 0
+    held.ack()
+    assert private.receive_nowait() is not None
+
+
+def test_a_fresh_broker_is_small(broker):
+    assert broker.memory_usage < 2 << 20
+
+
+def test_peek_takes_nothing(broker):
+    sub = broker.subscribe("a", group="g")
+    broker.publish("a", b"x" * 1000, id="one", headers={"h": 1}, priority=30)
+    broker.publish("a", b"y", key="k")
+    for _ in range(2):
+        found = {each.data: each for each in broker.peek("g")}
+        assert set(found) == {b"x" * 1000, b"y"}
+        assert (found[b"x" * 1000].id, found[b"x" * 1000].headers, int(found[b"x" * 1000].priority)) == (
+            "one",
+            {"h": 1},
+            30,
+        )
+        assert found[b"y"].key == "k"
+    assert {(len(each.data), each.size) for each in broker.peek("g", max_bytes=10)} == {(10, 1000), (1, 1)}
+    assert len(broker.peek("g", limit=1)) == 1
+    assert len(sub.receive_batch(9, timeout=0)) == 2
+    with pytest.raises(mqshm.GroupNotFound):
+        broker.peek("none")
+
+
+def test_purge_removes_what_waits(broker):
+    sub = broker.subscribe("a", group="g")
+    broker.publish_batch("a", [b"x"] * 10)
+    held = sub.receive_nowait()
+    assert broker.purge("g") == 9
+    assert sub.receive_nowait() is None
+    held.ack()
+    with pytest.raises(mqshm.GroupNotFound):
+        broker.purge("none")
+
+
+def test_fsck_finds_nothing_in_a_broker_at_work(broker):
+    sub = broker.subscribe("a", group="g", buffer_size=300)
+    broker.publish_batch("a", [b"x" * 200] * 100)
+    held = sub.receive_batch(10)
+    report = broker.fsck()
+    assert report.clean
+    assert report.slots_used == 100
+    assert report.peers_live == 1
+    assert sub.ack_batch(held) == 10

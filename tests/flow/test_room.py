@@ -1,0 +1,105 @@
+"""What happens where there is no room."""
+
+import queue
+import threading
+
+import pytest
+
+import mqshm
+
+
+def test_a_full_subscription_makes_the_publisher_wait(broker):
+    sub = broker.subscribe("a", buffer_size=2)
+    broker.publish_batch("a", [b"1", b"2"])
+    with pytest.raises(mqshm.QueueFull):
+        broker.publish("a", b"3", timeout=0.05)
+    with pytest.raises(queue.Full):
+        broker.publish("a", b"3", timeout=0)
+    waiting = threading.Thread(target=broker.publish, args=("a", b"3"))
+    waiting.start()
+    assert sub.receive(timeout=5.0).data == b"1"
+    waiting.join(5.0)
+    assert not waiting.is_alive()
+    assert [m.data for m in sub.receive_batch(9, timeout=0)] == [b"2", b"3"]
+
+
+def test_a_subscription_may_reject(broker):
+    sub = broker.subscribe("a", buffer_size=1, overflow="reject")
+    broker.publish("a", b"1")
+    with pytest.raises(mqshm.QueueFull):
+        broker.publish("a", b"2")
+    assert sub.receive_nowait().data == b"1"
+
+
+def test_a_subscription_may_drop_the_oldest(broker):
+    sub = broker.subscribe("a", buffer_size=2, overflow="drop_oldest")
+    broker.publish_batch("a", [b"1", b"2", b"3"])
+    assert [m.data for m in sub.receive_batch(9, timeout=0)] == [b"2", b"3"]
+
+
+def test_a_subscription_may_drop_the_new_one(broker):
+    sub = broker.subscribe("a", buffer_size=2, overflow="drop_new")
+    broker.publish_batch("a", [b"1", b"2", b"3"])
+    assert [m.data for m in sub.receive_batch(9, timeout=0)] == [b"1", b"2"]
+    assert broker.stats().private[0].dropped == 1
+
+
+def test_a_publish_is_in_all_subscriptions_or_in_none(broker):
+    roomy = broker.subscribe("a", buffer_size=10)
+    broker.subscribe("a", buffer_size=1, overflow="reject", group="small")
+    broker.publish("a", b"1")
+    with pytest.raises(mqshm.QueueFull):
+        broker.publish("a", b"2")
+    assert [m.data for m in roomy.receive_batch(9, timeout=0)] == [b"1"]
+
+
+def test_a_batch_that_stops_in_the_middle_says_what_is_in(broker):
+    sub = broker.subscribe("a", buffer_size=3)
+    with pytest.raises(mqshm.QueueFull) as raised:
+        broker.publish_batch("a", [b"1", b"2", mqshm.Message(b"3", id="x"), b"4", b"5"], timeout=0)
+    got = sub.receive_batch(9, timeout=0)
+    assert [m.data for m in got] == [b"1", b"2", b"3"]
+    assert list(raised.value.sequence_numbers) == [m.seq for m in got]
+
+
+def test_a_message_over_the_limit_is_refused(broker):
+    broker.update_config(max_message_size=100)
+    broker.publish("a", b"x" * 100)
+    with pytest.raises(mqshm.MessageTooLarge):
+        broker.publish("a", b"x" * 101)
+
+
+def test_memory_ends_at_its_limit_and_comes_back(name):
+    limit = 8 << 20
+    with mqshm.connect(name, config=mqshm.Config(max_memory_usage=limit)) as broker:
+        sub = broker.subscribe("a", buffer_size=1000)
+        sent = 0
+        with pytest.raises(mqshm.MemoryLimitExceeded) as raised:
+            for _ in range(1000):
+                broker.publish("a", b"x" * 100_000, timeout=0)
+                sent += 1
+        assert isinstance(raised.value, MemoryError)
+        assert 10 < sent < 80
+        assert broker.memory_usage <= limit
+        assert len(sub.receive_batch(1000, timeout=0)) == sent
+        broker.publish("a", b"x" * 100_000, timeout=1.0)
+
+
+def test_topics_end_at_their_limit(name):
+    with mqshm.connect(name, config=mqshm.Config(max_topics=2)) as broker:
+        broker.publish("a", b"")
+        broker.publish("b", b"")
+        with pytest.raises(mqshm.LimitExceeded):
+            broker.publish("c", b"")
+        broker.update_config(max_topics=3)
+        broker.publish("c", b"")
+
+
+def test_subscribers_end_at_their_limit(name):
+    with mqshm.connect(name, config=mqshm.Config(max_subscribers=1)) as broker:
+        broker.subscribe("a.*")
+        first = broker.subscribe("b.*")
+        with pytest.raises(mqshm.LimitExceeded):
+            broker.subscribe("b.*")
+        first.close()
+        broker.subscribe("b.*")
