@@ -173,7 +173,8 @@ struct peer_shm {
 	uint64_t pid_ns;
 	uint64_t attached_ns; /* wall */
 	uint32_t busy;        /* operations under way in the process; memory is given back only when it was seen 0 */
-	uint32_t role;        /* 0 user, 1 supervisor */
+	uint16_t role;        /* 0 user, 1 supervisor */
+	uint16_t expedited;   /* whether a fast barrier reaches the process */
 
 	MQI_OWN_LINE uint32_t bell;        /* futex: rung for a peer that waits; any process */
 
@@ -222,7 +223,6 @@ struct sub_shm {
 	MQI_OWN_LINE uint64_t head[MQI_PRIORITIES]; /* consumers; at most the true head: every position before it is done with */
 
 	MQI_OWN_LINE uint64_t tail[MQI_PRIORITIES]; /* publishers; at most the true tail: every position before it is filled */
-	uint32_t slots_ready;          /* slots that are memory; grows only */
 
 	MQI_OWN_LINE uint64_t waiters[MQI_PEERS / 64]; /* consumers that sleep, or are about to: each sets and clears its own bit */
 
@@ -232,7 +232,7 @@ struct sub_shm {
 
 	MQI_OWN_LINE uint64_t again[MQI_PRIORITIES]; /* hint: bit b covers the b-th 64th of the groups */
 	uint32_t used;                  /* bit per priority that a cell was ever filled for; sticky; publishers */
-	uint32_t pad;
+	uint32_t slots_ready;           /* slots that are memory; grows only. Here, as all read it and few write */
 	uint64_t next_due;              /* hint: no lease or delay of this subscription ends before it, ms; 0 is none */
 };
 

@@ -141,7 +141,7 @@ int mqshm_config_set(mqshm_t *h, const mqshm_config *config);
 /* Topics */
 int mqshm_topic_open(mqshm_t *h, const char *name, uint32_t size, mqshm_topic_t **out);
 int mqshm_topic_name(mqshm_t *h, uint32_t topic, const char **name, uint32_t *size);
-int mqshm_topic_count(mqshm_t *h, uint32_t *count);
+int mqshm_topic_count(mqshm_t *h, uint32_t *count); /* numbered from 1 on; a few numbers may not be in use: MQSHM_NOT_FOUND */
 int mqshm_topic_stats(mqshm_t *h, uint32_t topic, uint64_t *published, uint64_t *bytes);
 
 /* Publish. All receivers or none. Never waits: MQSHM_FULL and MQSHM_NO_MEMORY come with what to wait for. `e` NULL is

@@ -29,24 +29,17 @@ static int load_locked(struct mqshm *h, mqshm_config *out)
 int mqshm_config_get(mqshm_t *h, mqshm_config *out)
 {
 	uint64_t version;
-	int rc = mqi_enter(h);
-	if (rc != MQSHM_OK) return rc;
-	if (!mqi_config_load(h->hdr, out, &version)) rc = load_locked(h, out);
-	mqi_leave(h);
-	return rc;
+	if (h->forks != mqi_fork_count()) return MQSHM_FORKED;
+	return mqi_config_load(h->hdr, out, &version) ? MQSHM_OK : load_locked(h, out);
 }
 
 int mqshm_config_set(mqshm_t *h, const mqshm_config *config)
 {
+	if (h->forks != mqi_fork_count()) return MQSHM_FORKED;
 	int rc = mqi_config_check(config);
-	if (rc == MQSHM_OK) rc = mqi_enter(h);
+	if (rc == MQSHM_OK) rc = mqi_control_lock(h); /* every operation of every process looks at the version */
 	if (rc != MQSHM_OK) return rc;
-	rc = mqi_control_lock(h);
-	if (rc == MQSHM_OK) {
-		mqi_config_store(h->hdr, config);
-		mqi_control_unlock(h);
-		mqi_config_refresh(h);
-	}
-	mqi_leave(h);
-	return rc;
+	mqi_config_store(h->hdr, config);
+	mqi_control_unlock(h);
+	return MQSHM_OK;
 }

@@ -139,6 +139,7 @@ void mqshm_detach(mqshm_t *h)
 	if (mqi_enter(h) == MQSHM_OK) { /* in a forked child nothing in the segment is its own */
 		mqi_subs_of_peer(h, h->peer);
 		int rc = mqi_sweep_row(h, h->peer, 0);
+		if (rc == MQSHM_OK) mqi_subs_sweep(h);
 		mqi_leave(h);
 		if (rc == MQSHM_OK) mqi_peer_leave(h);
 	}

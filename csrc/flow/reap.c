@@ -147,7 +147,9 @@ int mqi_reap(struct mqshm *h, uint32_t *dead)
 		mqi_peer_release(h, p, word);
 		++*dead;
 	}
-	if (*dead) wake_everybody(h);
+	if (*dead == 0) return MQSHM_OK;
+	mqi_subs_sweep(h); /* what the dead had in hand of subscriptions that are closing is free now */
+	wake_everybody(h);
 	return MQSHM_OK;
 }
 

@@ -53,7 +53,10 @@ static int enter(const mqshm_delivery *d)
 {
 	if (unlikely(!d->sub)) return mqi_fail(MQSHM_INVALID, "the delivery is empty");
 	int rc = mqi_enter(d->sub->h);
-	return likely(rc == MQSHM_OK) ? rc : mqi_fail(rc, "message %llu is leased to the parent process", (unsigned long long)d->seq);
+	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "message %llu is leased to the parent process", (unsigned long long)d->seq);
+	if (likely(mqi_view_holds(d->sub))) return MQSHM_OK;
+	mqi_leave(d->sub->h); /* a lease keeps its slot: what is gone was not leased any more */
+	return lost(d);
 }
 
 static int end(mqshm_delivery *d, uint64_t *counter)
@@ -75,6 +78,7 @@ int mqshm_ack_batch(mqshm_delivery *d, uint32_t n, uint32_t *acked)
 	int rc = enter(d);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	for (uint32_t i = 0; i < n; i++) {
+		if (unlikely(i > 0 && !mqi_view_holds(d[i].sub))) continue;
 		*acked += mqi_settle(&d[i], &d[i].sub->counters->settled) == MQSHM_OK;
 		unhold(&d[i]);
 	}

@@ -106,7 +106,7 @@ int mqshm_topic_name(mqshm_t *h, uint32_t topic, const char **name, uint32_t *si
 int mqshm_topic_count(mqshm_t *h, uint32_t *count)
 {
 	if (mqi_enter(h) != MQSHM_OK) return forked();
-	*count = mqi_topic_top(h);
+	*count = mqi_topic_live(h);
 	mqi_leave(h);
 	return MQSHM_OK;
 }

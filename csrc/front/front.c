@@ -1,17 +1,13 @@
 /* mqshm._front: publish, receive and settle on CPython where they succeed at once, without the crossing of cffi that
  * costs more than the work. Decides nothing: it turns Python's arguments into calls of the functions in mqshm_front_api,
- * and their results into objects. Whatever else happens goes to Python, to methods of the subclasses that mqshm/_fast.py
- * makes of these three types: _slow_publish, _slow_publish_batch, _finish_batch, _failed, _rest.
- *
- *   Front      one per attached broker: publish        Receiver   one per subscription: receive
- *   Message    one per delivery: payload and settling
+ * and their results into objects. All else goes to methods of the subclasses that mqshm/_fast.py makes of these types:
+ * Front, one per attached broker; Receiver, one per subscription; Message, one per delivery.
  *
  * The interpreter's lock guards every field here. It is held in all calls but the one that waits.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdbool.h>
-#include <string.h>
 #include <structmember.h>
 
 #include "mqshm.h"
@@ -48,7 +44,7 @@ typedef struct {
 typedef struct {
 	PyObject_HEAD
 	Front *front;
-	PyTypeObject *message_class;
+	PyTypeObject *eager, *lazy; /* classes of messages with and without a copy of their payload */
 	mqshm_sub_t *sub;
 	int ack;
 	bool closed;
@@ -70,71 +66,62 @@ typedef struct Message {
 	mqshm_delivery d;
 	unsigned epoch, delay_ms, views;
 	enum end end;
-	bool settled, viewed;
+	bool settled, viewed, unasked; /* the last: settled by receiving, takes an ack all the same, once */
 } Message;
 
 static PyTypeObject *front_type, *message_type;
 static Message *pool;
 static unsigned pool_size;
 
-static PyObject *given(void *o)
-{
-	Py_XINCREF((PyObject *)o);
-	return o;
-}
-
 /* None also where Python could repair what failed: try again. Raises otherwise. */
 static PyObject *none(void *o, int result)
 {
-	if (likely(result == MQSHM_OK)) return given(Py_None);
+	if (likely(result == MQSHM_OK)) return Py_NewRef(Py_None);
 	return result == RAISED ? NULL : PyObject_CallMethod(o, "_failed", "i", result);
 }
 
-/* ---- Front ------------------------------------------------------------------------------------------------------ */
-
-static PyObject *slow(Front *f, const char *method, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+static PyObject *slow_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
 	Py_ssize_t named = kwnames ? PyTuple_Size(kwnames) : 0, i = 0;
-	PyErr_Clear(); /* of an argument that was not plain: the method has its own words for it */
-	PyObject *result = NULL, *function = PyObject_GetAttrString((PyObject *)f, method), *positional = PyTuple_New(n), *keywords = PyDict_New();
-	while (positional && i < n && !PyTuple_SetItem(positional, i, given(args[i]))) i++;
+	PyErr_Clear(); /* of an argument that was not plain: there are better words for it */
+	PyObject *function = PyObject_GetAttrString((PyObject *)f, "_slow_publish");
+	PyObject *positional = PyTuple_New(n), *keywords = PyDict_New();
+	while (positional && i < n && !PyTuple_SetItem(positional, i, Py_NewRef(args[i]))) i++;
 	while (keywords && i < n + named && !PyDict_SetItem(keywords, PyTuple_GetItem(kwnames, i - n), args[i])) i++;
-	if (function && i == n + named && positional && keywords) result = PyObject_Call(function, positional, keywords);
+	PyObject *result = function && positional && i == n + named ? PyObject_Call(function, positional, keywords) : NULL;
 	Py_XDECREF(function);
 	Py_XDECREF(positional);
 	Py_XDECREF(keywords);
 	return result;
 }
 
-static int open_topic(Front *f, PyObject *name, size_t at)
-{
-	Py_ssize_t size;
-	mqshm_topic_t *topic;
-	const char *bytes = PyUnicode_AsUTF8AndSize(name, &size);
-	if (!bytes || size > UINT32_MAX) return MQSHM_INVALID;
-	int result = api->topic_open(f->handle, bytes, (uint32_t)size, &topic);
-	if (result != MQSHM_OK) return result;
-	Py_XDECREF(f->topics[at].name); /* an exact str: nothing runs when it dies */
-	f->topics[at].name = given(name);
-	f->topics[at].topic = topic;
-	return MQSHM_OK;
-}
-
 static inline int topic_of(Front *f, PyObject *name, mqshm_topic_t **out)
 {
 	size_t at = (uintptr_t)name / 16 % TOPICS;
-	int result = likely(f->topics[at].name == name) ? MQSHM_OK : open_topic(f, name, at);
 	*out = f->topics[at].topic;
-	return result;
+	if (likely(f->topics[at].name == name)) return MQSHM_OK;
+	Py_ssize_t size;
+	const char *bytes = PyUnicode_AsUTF8AndSize(name, &size);
+	int result = bytes && size <= UINT32_MAX ? api->topic_open(f->handle, bytes, (uint32_t)size, out) : MQSHM_INVALID;
+	if (result != MQSHM_OK) return result;
+	Py_XDECREF(f->topics[at].name); /* an exact str: nothing runs when it dies */
+	f->topics[at].name = Py_NewRef(name);
+	f->topics[at].topic = *out;
+	return MQSHM_OK;
 }
 
-static inline bool text(PyObject *o, const void **data, uint64_t *size)
+/* Bytes, UTF-8 of a str, or, where there is a `buffer` to be released, what has one. */
+static inline bool payload(PyObject *o, const void **data, uint64_t *size, Py_buffer *buffer)
 {
 	Py_ssize_t n = 0;
 	if (likely(PyBytes_CheckExact(o))) PyBytes_AsStringAndSize(o, (char **)(uintptr_t)data, &n);
-	else if (!PyUnicode_CheckExact(o) || !(*data = PyUnicode_AsUTF8AndSize(o, &n))) return false;
+	else if (PyUnicode_CheckExact(o)) *data = PyUnicode_AsUTF8AndSize(o, &n);
+	else if (buffer && PyObject_GetBuffer(o, buffer, PyBUF_SIMPLE) == 0) {
+		*data = buffer->buf ? buffer->buf : "";
+		n = buffer->len;
+	} else *data = NULL;
 	*size = (uint64_t)n;
-	return true;
+	return *data;
 }
 
 static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
@@ -144,18 +131,12 @@ static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, Py
 		uint64_t size, seq;
 		mqshm_topic_t *topic;
 		Py_buffer buffer = { .obj = NULL };
-		bool plain = text(args[1], &data, &size);
-		if (unlikely(!plain) && PyObject_GetBuffer(args[1], &buffer, PyBUF_SIMPLE) == 0) {
-			data = buffer.buf;
-			size = (uint64_t)buffer.len;
-			plain = true;
-		}
-		int result = likely(plain) ? topic_of(f, args[0], &topic) : MQSHM_INVALID;
+		int result = likely(payload(args[1], &data, &size, &buffer)) ? topic_of(f, args[0], &topic) : MQSHM_INVALID;
 		if (likely(result == MQSHM_OK)) result = api->publish(f->handle, topic, data, size, NULL, &seq);
 		if (unlikely(buffer.obj)) PyBuffer_Release(&buffer);
 		if (likely(result == MQSHM_OK)) return PyLong_FromUnsignedLongLong(seq);
 	}
-	return slow(f, "_slow_publish", args, n, kwnames);
+	return slow_publish(f, args, n, kwnames);
 }
 
 /* Sequence numbers of one process rise. */
@@ -171,27 +152,23 @@ static PyObject *sequence_of(const uint64_t *seqs, uint32_t n)
 	return list;
 }
 
-static PyObject *front_publish_batch(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+/* (topic, items): the numbers of the first of them, which are in; None where nothing is. */
+static PyObject *front_publish_batch(Front *f, PyObject *const *args, Py_ssize_t n)
 {
-	bool plain = n == 2 && !kwnames && PyUnicode_CheckExact(args[0]) && (PyList_CheckExact(args[1]) || PyTuple_CheckExact(args[1]));
-	PyObject *result = NULL, *items = plain && !f->closed ? PySequence_Tuple(args[1]) : NULL;
-	size_t count = items ? (size_t)PyTuple_Size(items) : 0, i = 0;
-	const void **data = count && count < UINT32_MAX ? PyMem_Malloc(count * (sizeof *data + 2 * sizeof(uint64_t))) : NULL;
-	if (data) {
-		uint64_t *sizes = (uint64_t *)(data + count), *seqs = sizes + count;
-		uint32_t done = 0;
-		mqshm_topic_t *topic;
-		while (i < count && text(PyTuple_GetItem(items, (Py_ssize_t)i), &data[i], &sizes[i])) i++;
-		if (i == count && topic_of(f, args[0], &topic) == MQSHM_OK)
-			api->publish_batch(f->handle, topic, (uint32_t)count, data, sizes, NULL, seqs, &done);
-		plain = done > 0;
-		if (plain) result = sequence_of(seqs, done);
-		if (result && done < count) result = PyObject_CallMethod((PyObject *)f, "_finish_batch", "OON", args[0], items, result);
-	}
-	if (!data || !plain) result = slow(f, "_slow_publish_batch", args, n, kwnames);
+	bool plain = n == 2 && !f->closed && PyUnicode_CheckExact(args[0]) && PyTuple_CheckExact(args[1]);
+	size_t count = plain ? (size_t)PyTuple_Size(args[1]) : 0, i = 0;
+	const void **data = PyMem_Malloc(count * (sizeof *data + 2 * sizeof(uint64_t)));
+	if (!data) return PyErr_NoMemory();
+	uint64_t *sizes = (uint64_t *)(data + count), *seqs = sizes + count;
+	uint32_t done = 0;
+	mqshm_topic_t *topic;
+	while (i < count && payload(PyTuple_GetItem(args[1], (Py_ssize_t)i), &data[i], &sizes[i], NULL)) i++;
+	if (count && i == count && i < UINT32_MAX && topic_of(f, args[0], &topic) == MQSHM_OK)
+		api->publish_batch(f->handle, topic, (uint32_t)i, data, sizes, NULL, seqs, &done);
+	PyErr_Clear(); /* of an item that was not plain */
+	PyObject *in = done ? sequence_of(seqs, done) : Py_NewRef(Py_None);
 	PyMem_Free(data);
-	Py_XDECREF(items);
-	return result;
+	return in;
 }
 
 static PyObject *front_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
@@ -223,8 +200,6 @@ static void rest(Front *f)
 	PyErr_Restore(type, value, trace);
 }
 
-/* ---- Message ---------------------------------------------------------------------------------------------------- */
-
 static int end(Message *m)
 {
 	enum end how = m->end;
@@ -233,7 +208,7 @@ static int end(Message *m)
 	if (how == RELEASE) return api->release(&m->d);
 	if (how == NACK) return api->nack(&m->d, m->delay_ms);
 	Py_ssize_t size;
-	const char *reason = PyUnicode_AsUTF8AndSize(m->reason, &size);
+	const char *reason = PyUnicode_AsUTF8AndSize(m->reason, &size); /* made before: cannot fail */
 	return api->reject(&m->d, reason, (uint32_t)size);
 }
 
@@ -289,11 +264,11 @@ static PyObject *message_end(Message *m, PyObject *args)
 	m->settled = true;
 	m->end = how == REJECT ? REJECT : NACK;
 	m->delay_ms = delay_ms;
-	m->reason = given(reason);
+	m->reason = Py_NewRef(reason);
 	return none(m, m->views ? MQSHM_OK : end(m));
 }
 
-static PyObject *message_enter(Message *m, PyObject *Py_UNUSED(unused)) { return given(m); }
+static PyObject *message_enter(PyObject *m, PyObject *Py_UNUSED(unused)) { return Py_NewRef(m); }
 
 static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
 {
@@ -308,11 +283,10 @@ static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
 static PyObject *message_data(Message *m, void *Py_UNUSED(unused))
 {
 	int result = load(m);
-	return likely(result == MQSHM_OK) ? given(m->data) : none(m, result);
+	return likely(result == MQSHM_OK) ? Py_NewRef(m->data) : none(m, result);
 }
 
 static PyObject *message_delivery(Message *m, void *Py_UNUSED(unused)) { return PyLong_FromVoidPtr(&m->d); }
-static PyObject *message_view(PyObject *m, void *Py_UNUSED(unused)) { return PyMemoryView_FromObject(m); }
 
 static int message_export(Message *m, Py_buffer *view, int flags)
 {
@@ -322,9 +296,8 @@ static int message_export(Message *m, Py_buffer *view, int flags)
 	view->obj = NULL;
 	if (result == MQSHM_OK && m->data) return PyObject_GetBuffer(m->data, view, flags);
 	if (result == MQSHM_OK) result = f->closed ? FRONT_CLOSED : m->end == NOTHING ? UNREADABLE : MQSHM_OK;
-	if (result == MQSHM_OK && PyBuffer_FillInfo(view, (PyObject *)m, (void *)(uintptr_t)m->d.data, (Py_ssize_t)m->d.size, 1, flags))
-		result = RAISED;
 	if (result != MQSHM_OK) return none(m, result), -1;
+	if (PyBuffer_FillInfo(view, (PyObject *)m, (void *)(uintptr_t)m->d.data, (Py_ssize_t)m->d.size, 1, flags)) return -1;
 	m->viewed = true;
 	m->views++;
 	f->views++;
@@ -371,44 +344,44 @@ static PyObject *string_of(const void *bytes, uint32_t size)
 	return PyUnicode_DecodeUTF8(bytes, size, "surrogateescape"); /* whatever another language wrote */
 }
 
-/* Of a delivery, which may lie in the pool's top already. Without __init__. Where it fails the delivery is given back. */
-static Message *message_of(Receiver *r, mqshm_delivery *d)
+/* The message of a delivery, which may lie in the pool's top already. One that cannot be handed out is given back. */
+static int hand_out(Receiver *r, mqshm_delivery *d, Message **out)
 {
-	Message *m = pool_top();
-	if (unlikely(!m)) {
-		api->nack(d, 0);
-		return NULL;
-	}
+	Message *m = *out = pool_top();
+	if (unlikely(!m)) return api->nack(d, 0), RAISED;
 	if (d != &m->d) m->d = *d;
 	d = &m->d;
 	pool = m->next;
 	pool_size--;
-	PyObject_Init((PyObject *)m, r->message_class);
-	m->receiver = (Receiver *)given(r);
+	bool eager = d->size <= (r->ack == MQSHM_ACK_NONE ? EAGER_SETTLED : EAGER);
+	PyObject_Init((PyObject *)m, likely(eager) ? r->eager : r->lazy);
+	m->receiver = (Receiver *)Py_NewRef((PyObject *)r);
 	m->data = m->id = m->headers = m->key = m->reason = NULL;
 	m->epoch = epoch;
 	m->delay_ms = m->views = 0;
 	m->end = NACK;
 	m->settled = m->viewed = false;
-	if ((d->size <= (r->ack == MQSHM_ACK_NONE ? EAGER_SETTLED : EAGER) &&
-	     !(m->data = PyBytes_FromStringAndSize((const char *)d->data, (Py_ssize_t)d->size))) ||
+	m->unasked = r->ack == MQSHM_ACK_NONE;
+	int result = MQSHM_OK;
+	if ((likely(eager) && !(m->data = PyBytes_FromStringAndSize((const char *)d->data, (Py_ssize_t)d->size))) ||
 	    (d->id_size && !(m->id = string_of(d->id, d->id_size))) || (d->key_size && !(m->key = string_of(d->key, d->key_size))) ||
 	    (d->headers_size && !(m->headers = PyBytes_FromStringAndSize((const char *)d->headers, d->headers_size))))
-		Py_CLEAR(m);
-	return m;
+		result = RAISED;
+	else if (r->ack == MQSHM_ACK_NONE) result = ack(m);
+	else if (r->ack == MQSHM_ACK_TIMEOUT && !api->held(d)) result = MQSHM_LEASE_LOST;
+	if (likely(result == MQSHM_OK)) return MQSHM_OK;
+	if (result != RAISED) m->end = NOTHING; /* it went to another while it was copied */
+	Py_CLEAR(*out);
+	return result == MQSHM_LEASE_LOST ? MQSHM_EMPTY : result;
 }
-
-/* ---- Receiver --------------------------------------------------------------------------------------------------- */
 
 /* The last argument, `timeout`, by position or name: seconds or None to ns; negative is for ever, 0 not at all. */
 static bool timeout_of(PyObject *const *args, Py_ssize_t n, PyObject *kwnames, int64_t *ns)
 {
 	Py_ssize_t named = kwnames ? PyTuple_Size(kwnames) : 0;
 	*ns = -1;
-	if (n + named > 1 || (named && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "timeout"))) {
-		PyErr_SetString(PyExc_TypeError, "takes one argument, timeout");
-		return false;
-	}
+	if (n + named > 1 || (named && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "timeout")))
+		return PyErr_SetString(PyExc_TypeError, "takes one argument, timeout"), false;
 	if (n + named == 0 || args[0] == Py_None) return true;
 	double seconds = PyFloat_AsDouble(args[0]);
 	*ns = seconds <= 0 ? 0 : seconds < 1e9 ? (int64_t)(seconds * 1e9) + 1 : (int64_t)1e18;
@@ -420,14 +393,11 @@ static bool timeout_of(PyObject *const *args, Py_ssize_t n, PyObject *kwnames, i
 static int wait_for_message(Receiver *r, int64_t timeout_ns, uint64_t *deadline)
 {
 	Front *f = r->front;
-	int64_t slice = SLICE_NS;
 	if (timeout_ns == 0) return MQSHM_EMPTY;
-	if (timeout_ns > 0) {
-		uint64_t now = mqi_mono_ns();
-		if (!*deadline) *deadline = now + (uint64_t)timeout_ns;
-		if (now >= *deadline) return MQSHM_EMPTY;
-		if (*deadline - now < SLICE_NS) slice = (int64_t)(*deadline - now);
-	}
+	uint64_t now = mqi_mono_ns();
+	if (!*deadline) *deadline = timeout_ns < 0 ? UINT64_MAX : now + (uint64_t)timeout_ns;
+	if (now >= *deadline) return MQSHM_EMPTY;
+	int64_t slice = *deadline - now < SLICE_NS ? (int64_t)(*deadline - now) : SLICE_NS;
 	int result;
 	f->waiting++;
 	Py_BEGIN_ALLOW_THREADS
@@ -439,35 +409,17 @@ static int wait_for_message(Receiver *r, int64_t timeout_ns, uint64_t *deadline)
 	return result == MQSHM_TIMEOUT || result == MQSHM_INTERRUPTED ? MQSHM_OK : result;
 }
 
-static int may_receive(const Receiver *r)
-{
-	return unlikely(r->closed) ? MQSHM_CLOSED : unlikely(r->front->closed) ? FRONT_CLOSED : MQSHM_OK;
-}
-
-static int hand_out(Receiver *r, mqshm_delivery *d, Message **out)
-{
-	Message *m = *out = message_of(r, d);
-	if (unlikely(!m)) return RAISED;
-	if (r->ack == MQSHM_ACK_REQUIRED) return MQSHM_OK;
-	int result = r->ack == MQSHM_ACK_NONE ? ack(m) : api->held(&m->d) ? MQSHM_OK : MQSHM_LEASE_LOST;
-	if (likely(result == MQSHM_OK)) return MQSHM_OK;
-	m->end = NOTHING; /* it went to another while it was copied */
-	Py_CLEAR(*out);
-	return result == MQSHM_LEASE_LOST ? MQSHM_EMPTY : result;
-}
-
 static PyObject *receive(Receiver *r, int64_t timeout_ns)
 {
 	for (uint64_t deadline = 0;;) {
 		Message *m = pool_top();
-		int result = likely(m) ? may_receive(r) : RAISED;
+		int result = unlikely(!m) ? RAISED : unlikely(r->closed || r->front->closed) ? MQSHM_CLOSED : MQSHM_OK;
 		if (likely(result == MQSHM_OK)) result = api->receive(r->sub, &m->d);
 		if (likely(result == MQSHM_OK)) result = hand_out(r, &m->d, &m);
 		if (likely(result == MQSHM_OK)) return (PyObject *)m;
 		if (result == MQSHM_EMPTY) result = wait_for_message(r, timeout_ns, &deadline);
-		if (result == MQSHM_EMPTY) Py_RETURN_NONE;
-		PyObject *nothing = none(r, result);
-		if (!nothing) return NULL;
+		PyObject *nothing = none(r, result == MQSHM_EMPTY ? MQSHM_OK : result);
+		if (result == MQSHM_EMPTY || !nothing) return nothing;
 		Py_DECREF(nothing);
 	}
 }
@@ -489,7 +441,7 @@ static PyObject *receiver_take(Receiver *r, PyObject *number)
 	PyObject *list = PyErr_Occurred() ? NULL : PyList_New(0);
 	while (list && result == MQSHM_OK && max > 0) {
 		uint32_t got = 0;
-		result = may_receive(r);
+		if (r->closed || r->front->closed) result = MQSHM_CLOSED;
 		if (result == MQSHM_OK) result = api->receive_batch(r->sub, max < CHUNK ? (uint32_t)max : CHUNK, d, &got);
 		for (uint32_t i = 0; i < got; i++) {
 			Message *m;
@@ -517,8 +469,8 @@ static PyObject *receiver_ack_batch(Receiver *r, PyObject *messages)
 		if (likely(result == MQSHM_OK)) result = ack(m);
 		acked += result == MQSHM_OK;
 		if (unlikely(result != MQSHM_OK && result != MQSHM_LEASE_LOST && result != ALREADY_SETTLED)) {
+			none(result == NOT_A_MESSAGE ? (PyObject *)r : (PyObject *)m, result);
 			Py_CLEAR(tuple);
-			none(r, result);
 		}
 	}
 	Py_XDECREF(tuple);
@@ -527,18 +479,17 @@ static PyObject *receiver_ack_batch(Receiver *r, PyObject *messages)
 
 static PyObject *receiver_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-	PyObject *front, *message_class;
+	PyObject *front, *eager, *lazy;
 	unsigned long long sub;
-	int policy;
-	if (!PyArg_ParseTuple(args, "O!KiO!", front_type, &front, &sub, &policy, &PyType_Type, &message_class)) return NULL;
-	if (PyType_GetFlags((PyTypeObject *)message_class) & Py_TPFLAGS_HAVE_GC)
-		return PyErr_SetString(PyExc_TypeError, "a message class has __slots__ = (): its messages live in Message's memory"), NULL;
+	int ack;
+	if (!PyArg_ParseTuple(args, "O!KiO!O!", front_type, &front, &sub, &ack, &PyType_Type, &eager, &PyType_Type, &lazy)) return NULL;
 	Receiver *r = (Receiver *)PyType_GenericAlloc(type, 0);
 	if (!r) return NULL;
-	r->front = (Front *)given(front);
-	r->message_class = (PyTypeObject *)given(message_class);
+	r->front = (Front *)Py_NewRef(front);
+	r->eager = (PyTypeObject *)Py_NewRef(eager);
+	r->lazy = (PyTypeObject *)Py_NewRef(lazy);
 	r->sub = (mqshm_sub_t *)(uintptr_t)sub;
-	r->ack = policy;
+	r->ack = ack;
 	return (PyObject *)r;
 }
 
@@ -547,7 +498,8 @@ static int receiver_traverse(Receiver *r, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE((PyObject *)r));
 	Py_VISIT(r->front);
-	Py_VISIT(r->message_class);
+	Py_VISIT(r->eager);
+	Py_VISIT(r->lazy);
 	return 0;
 }
 
@@ -556,18 +508,16 @@ static void receiver_dealloc(Receiver *r)
 	PyTypeObject *type = Py_TYPE((PyObject *)r);
 	PyObject_GC_UnTrack(r);
 	Py_XDECREF((PyObject *)r->front);
-	Py_XDECREF((PyObject *)r->message_class);
+	Py_XDECREF((PyObject *)r->eager);
+	Py_XDECREF((PyObject *)r->lazy);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(r);
 	Py_DECREF(type);
 }
 
-/* ---- the module ------------------------------------------------------------------------------------------------- */
-
 #define FAST (METH_FASTCALL | METH_KEYWORDS)
 #define CALL(f) ((PyCFunction)(void (*)(void))(f))
-
 static PyMethodDef front_methods[] = {
-	{ "publish", CALL(front_publish), FAST, NULL }, { "publish_batch", CALL(front_publish_batch), FAST, NULL }, { 0 }
+	{ "publish", CALL(front_publish), FAST, NULL }, { "_publish_batch", CALL(front_publish_batch), METH_FASTCALL, NULL }, { 0 }
 };
 static PyMemberDef front_members[] = {
 	{ "closed", T_BOOL, offsetof(Front, closed), 0, NULL }, { "_abandoned", T_BOOL, offsetof(Front, abandoned), 0, NULL },
@@ -576,7 +526,6 @@ static PyMemberDef front_members[] = {
 static PyType_Slot front_slots[] = {
 	{ Py_tp_new, front_new }, { Py_tp_dealloc, front_dealloc }, { Py_tp_methods, front_methods }, { Py_tp_members, front_members }, { 0 }
 };
-
 static PyMethodDef receiver_methods[] = {
 	{ "receive", CALL(receiver_receive), FAST, NULL }, { "receive_nowait", CALL(receiver_receive_nowait), METH_NOARGS, NULL },
 	{ "_take", CALL(receiver_take), METH_O, NULL }, { "ack_batch", CALL(receiver_ack_batch), METH_O, NULL }, { 0 }
@@ -594,17 +543,16 @@ static PyMethodDef message_methods[] = {
 #define OF(type, name, field) { name, type, offsetof(Message, field), READONLY, NULL }
 static PyMemberDef message_members[] = {
 	OF(T_ULONGLONG, "seq", d.seq), OF(T_UINT, "attempt", d.attempt), OF(T_BOOL, "settled", settled), OF(T_OBJECT, "id", id),
-	OF(T_OBJECT, "key", key), OF(T_OBJECT, "_headers", headers), OF(T_OBJECT, "_receiver", receiver), OF(T_UINT, "_ring", d.ring), OF(T_UINT, "_epoch", epoch),
-	OF(T_UINT, "_topic", d.topic), OF(T_ULONGLONG, "_published_ns", d.published_ns), OF(T_ULONGLONG, "_expires_ns", d.expires_ns), { 0 }
+	OF(T_OBJECT, "key", key), OF(T_OBJECT, "_headers", headers), OF(T_OBJECT, "_receiver", receiver), OF(T_UINT, "_ring", d.ring),
+	OF(T_UINT, "_topic", d.topic), OF(T_ULONGLONG, "_published_ns", d.published_ns), OF(T_ULONGLONG, "_expires_ns", d.expires_ns),
+	OF(T_UINT, "_epoch", epoch), OF(T_OBJECT_EX, "_copy", data), { "_unasked", T_BOOL, offsetof(Message, unasked), 0, NULL }, { 0 }
 };
 static PyGetSetDef message_getters[] = {
-	{ "data", (getter)message_data, NULL, NULL, NULL }, { "view", (getter)message_view, NULL, NULL, NULL },
-	{ "_delivery", (getter)message_delivery, NULL, NULL, NULL }, { 0 }
+	{ "data", (getter)message_data, NULL, NULL, NULL }, { "_delivery", (getter)message_delivery, NULL, NULL, NULL }, { 0 }
 };
 static PyType_Slot message_slots[] = {
-	{ Py_tp_dealloc, message_dealloc }, { Py_tp_methods, message_methods },
-	{ Py_tp_members, message_members }, { Py_tp_getset, message_getters }, { Py_bf_getbuffer, message_export },
-	{ Py_bf_releasebuffer, message_unexport }, { 0 }
+	{ Py_tp_dealloc, message_dealloc }, { Py_tp_methods, message_methods }, { Py_tp_members, message_members },
+	{ Py_tp_getset, message_getters }, { Py_bf_getbuffer, message_export }, { Py_bf_releasebuffer, message_unexport }, { 0 }
 };
 
 /* The table's address, from cffi's binding, and how often this process was forked. */
@@ -617,15 +565,26 @@ static PyObject *front_bind(PyObject *Py_UNUSED(module), PyObject *args)
 	return PyErr_SetString(PyExc_ImportError, "mqshm._front and mqshm._core are of different versions: install mqshm again"), NULL;
 }
 
-static PyMethodDef module_methods[] = { { "bind", front_bind, METH_VARARGS, NULL }, { 0 } };
+/* The class of the messages that a subclass of Message stands for. Itself it would be tracked by the collector, as all
+ * classes made in Python; a traverse of its own is what keeps a type from inheriting that. */
+static int traverse_nothing(PyObject *Py_UNUSED(m), visitproc Py_UNUSED(visit), void *Py_UNUSED(arg)) { return 0; }
+static PyObject *front_untracked(PyObject *Py_UNUSED(module), PyObject *subclass)
+{
+	PyType_Slot slots[] = { { Py_tp_dealloc, message_dealloc }, { Py_tp_traverse, traverse_nothing }, { 0 } };
+	PyType_Spec spec = { "mqshm.Delivery", sizeof(Message), 0, Py_TPFLAGS_DEFAULT, slots };
+	PyObject *bases = PyTuple_Pack(1, subclass), *type = bases ? PyType_FromSpecWithBases(&spec, bases) : NULL;
+	Py_XDECREF(bases);
+	return type;
+}
+
+static PyMethodDef module_methods[] = { { "bind", front_bind, METH_VARARGS, NULL }, { "untracked", front_untracked, METH_O, NULL }, { 0 } };
 static PyModuleDef module = { PyModuleDef_HEAD_INIT, "mqshm._front", NULL, -1, module_methods, NULL, NULL, NULL, NULL };
 
-static PyTypeObject *add_type(PyObject *m, const char *name, size_t size, unsigned long flags, PyType_Slot *slots)
+static PyTypeObject *add_type(PyObject *m, const char *name, size_t size, unsigned flags, PyType_Slot *slots)
 {
-	PyType_Spec spec = { name, (int)size, 0, (unsigned)(Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | flags), slots };
-	PyObject *type = m ? PyType_FromSpec(&spec) : NULL;
-	if (type && PyModule_AddObjectRef(m, strrchr(name, '.') + 1, type)) Py_CLEAR(type);
-	return (PyTypeObject *)type;
+	PyType_Spec spec = { name, (int)size, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | flags, slots };
+	PyTypeObject *type = m ? (PyTypeObject *)PyType_FromSpec(&spec) : NULL;
+	return type && PyModule_AddType(m, type) == 0 ? type : NULL;
 }
 
 PyMODINIT_FUNC PyInit__front(void)
@@ -633,7 +592,7 @@ PyMODINIT_FUNC PyInit__front(void)
 	PyObject *m = PyModule_Create(&module);
 	front_type = add_type(m, "mqshm._front.Front", sizeof(Front), 0, front_slots);
 	message_type = add_type(m, "mqshm._front.Message", sizeof(Message), Py_TPFLAGS_DISALLOW_INSTANTIATION, message_slots);
-	if (front_type && message_type && add_type(m, "mqshm._front.Receiver", sizeof(Receiver), Py_TPFLAGS_HAVE_GC, receiver_slots)) return m;
-	Py_XDECREF(m);
-	return NULL;
+	PyTypeObject *receiver_type = add_type(m, "mqshm._front.Receiver", sizeof(Receiver), Py_TPFLAGS_HAVE_GC, receiver_slots);
+	if (!front_type || !message_type || !receiver_type) Py_CLEAR(m);
+	return m;
 }

@@ -154,10 +154,15 @@ void mqi_fork_watch(void)
 	pthread_once(&once, watch_forks);
 }
 
-bool mqi_global_barrier(void)
+bool mqi_global_barrier_register(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+bool mqi_global_barrier(bool expedited)
 {
 	MQI_HOOK(MQI_SYSCALL, 0);
-	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+	return syscall(SYS_membarrier, expedited ? MEMBARRIER_CMD_GLOBAL_EXPEDITED : MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
 }
 
 bool mqi_local_barrier_register(void)
@@ -168,5 +173,5 @@ bool mqi_local_barrier_register(void)
 void mqi_local_barrier(void)
 {
 	MQI_HOOK(MQI_SYSCALL, NULL);
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) mqi_global_barrier();
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) mqi_global_barrier(false);
 }

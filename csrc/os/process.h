@@ -29,8 +29,10 @@ void mqi_fork_watch(void);
 static inline uint32_t mqi_fork_count(void) { return mqi_forks; }
 
 /* After this returns, every process's accesses before it are done before any access that follows it in program order
- * elsewhere (membarrier, global). false where the kernel has none. */
-bool mqi_global_barrier(void);
+ * elsewhere (membarrier, global). false where the kernel has none. `expedited`, which is microseconds instead of
+ * milliseconds, reaches only processes that registered: once each, and again after a fork. */
+bool mqi_global_barrier_register(void);
+bool mqi_global_barrier(bool expedited);
 
 /* The same among the threads of this process (membarrier, private expedited); it must have been registered, once per
  * process and again after a fork. */

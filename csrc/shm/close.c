@@ -79,11 +79,20 @@ static bool is_alone(struct mqshm *h)
 	return true;
 }
 
+static bool all_expedited(struct mqshm *h, uint32_t rows)
+{
+	for (uint32_t p = 1; p < rows; p++) {
+		struct peer_shm *peer = mqi_peer(h, p);
+		if (mqi_peer_state(mqi_load_acq(&peer->word)) != PEER_FREE && !mqi_load_rlx(&peer->expedited)) return false;
+	}
+	return true;
+}
+
 static bool all_idle(struct mqshm *h)
 {
-	if (is_alone(h)) return true; /* a barrier may take milliseconds */
-	if (!mqi_global_barrier()) return false;
+	if (is_alone(h)) return true;
 	uint32_t rows = mqi_peers_rows(h);
+	if (!mqi_global_barrier(all_expedited(h, rows))) return false;
 	for (uint32_t p = 1; p < rows; p++)
 		if (p != h->peer && !seen_idle(h, p)) return false;
 	return true;

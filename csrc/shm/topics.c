@@ -204,7 +204,7 @@ int mqi_topic_text(struct mqshm *h, uint32_t id, const char **name, uint32_t *si
 {
 	struct topic_shm *t = id && id < MQI_TOPICS ? row_at(h, id) : NULL;
 	/* LINKED is only ever said by one who has acquired the row through its bucket: so does who reads it. */
-	if (!t || mqi_load_acq(&t->owner) != MQI_TOPIC_LINKED) return mqi_fail(MQSHM_CORRUPT, "there is no topic with number %u", id);
+	if (!t || mqi_load_acq(&t->owner) != MQI_TOPIC_LINKED) return mqi_fail(MQSHM_NOT_FOUND, "there is no topic with number %u", id);
 	*size = mqi_load_rlx(&t->size);
 	*name = name_of(h, t, *size);
 	return *name ? MQSHM_OK : corrupt(id);

@@ -7,7 +7,7 @@
 /* Finds or adds. MQSHM_OK, MQSHM_TOO_MANY (max_topics, or the table), MQSHM_NO_MEMORY, MQSHM_CORRUPT. */
 int mqi_topic_intern(struct mqshm *h, const char *name, uint32_t size, uint32_t *id);
 int mqi_topic_find(struct mqshm *h, const char *name, uint32_t size, uint32_t *id); /* MQSHM_NOT_FOUND */
-/* The name of a number read from shared memory, checked against every bound; MQSHM_CORRUPT otherwise. */
+/* The name of a number read from shared memory, checked against every bound; MQSHM_NOT_FOUND, MQSHM_CORRUPT. */
 int mqi_topic_text(struct mqshm *h, uint32_t id, const char **name, uint32_t *size);
 uint32_t mqi_topic_live(struct mqshm *h); /* number of topics */
 uint32_t mqi_topic_top(struct mqshm *h);  /* the highest number in use; those below are, but for a few */
