@@ -59,6 +59,8 @@ def main() -> int:
     head = harness.machine()
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     print(f"{head}\n{command}\n{chosen.rounds} interleaved rounds of about {chosen.seconds:g} s; medians")
+    if harness.busy():
+        print("WARNING: the machine is busy with other things; ratios will be off, and most for peers with threads")
     answers: dict[str, list[harness.Result]] = {}
     units: dict[str, str] = {}
     verdicts: list[report.Verdict] = []

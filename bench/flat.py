@@ -41,6 +41,13 @@ def with_broker(measure: Callable[[Any], Sample]) -> Sample:
         destroy(name)
 
 
+def subscribe(broker: Any, pattern: str, group: str, room: int = ROOM) -> Any:
+    """A group whose messages are settled when they are received: a group's own default would lease them."""
+    import mqshm
+
+    return broker.subscribe(pattern, group=group, ack=mqshm.AckPolicy.NONE, buffer_size=room)
+
+
 def pairs(broker: Any, sub: Any, topics: list[str], count: int) -> Sample:
     """Publishes to the topics in turn, and receives after each."""
     publish, receive = broker.publish, sub.receive_nowait
@@ -60,7 +67,7 @@ def pairs(broker: Any, sub: Any, topics: list[str], count: int) -> Sample:
 
 def waiting(amount: int, count: int) -> Sample:
     def measure(broker: Any) -> Sample:
-        sub = broker.subscribe("flat", group="g", buffer_size=amount + ROOM)
+        sub = subscribe(broker, "flat", "g", amount + ROOM)
         for at in range(0, amount, 1000):
             broker.publish_batch("flat", [DATA] * min(1000, amount - at))
         return pairs(broker, sub, ["flat"], count)
@@ -70,7 +77,7 @@ def waiting(amount: int, count: int) -> Sample:
 
 def topics(amount: int, count: int) -> Sample:
     def measure(broker: Any) -> Sample:
-        sub = broker.subscribe("flat.#", group="g", buffer_size=ROOM)
+        sub = subscribe(broker, "flat.#", "g")
         return pairs(broker, sub, [f"flat.{number}" for number in range(amount)], count)
 
     return with_broker(measure)
@@ -82,7 +89,7 @@ def strangers(amount: int, count: int) -> Sample:
     def measure(broker: Any) -> Sample:
         for number in range(amount):
             broker.create_group(f"other-{number}", f"other.{number}.*", buffer_size=16)
-        sub = broker.subscribe("flat", group="g", buffer_size=ROOM)
+        sub = subscribe(broker, "flat", "g")
         return pairs(broker, sub, ["flat"], count)
 
     return with_broker(measure)
@@ -93,7 +100,7 @@ def matching(amount: int, count: int) -> Sample:
     lap = 500
 
     def measure(broker: Any) -> Sample:
-        subs = [broker.subscribe("flat", group=f"g-{number}", buffer_size=ROOM) for number in range(amount)]
+        subs = [subscribe(broker, "flat", f"g-{number}") for number in range(amount)]
         publish, spent, laps = broker.publish, 0, max(2, count // lap // amount)
         for number in range(laps + 1):
             start = now()

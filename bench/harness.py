@@ -251,6 +251,11 @@ def machine() -> str:
     )
 
 
+def busy() -> bool:
+    """Others are at work here: what is measured now is them as well."""
+    return os.getloadavg()[0] > 0.25 * len(os.sched_getaffinity(0))
+
+
 def write_json(path: Path, head: dict[str, Any], questions: dict[str, list[Result]]) -> None:
     body = {name: [asdict(result) for result in results] for name, results in questions.items()}
     path.write_text(json.dumps({**head, "questions": body}, indent=1) + "\n")

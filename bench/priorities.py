@@ -17,7 +17,7 @@ SIZE = 64
 LEVELS = 5
 
 
-def priorities(peer: Mqshm, levels: int, count: int) -> Sample:
+def priorities(peer: Mqshm, levels: int, count: int, named: bool = True) -> Sample:
     """Message i has priority number i mod `levels`, counted from the middle outwards: one level is the default one."""
     link = peer.link(Shape("single", SIZE))
     meet = gate(2)
@@ -31,8 +31,12 @@ def priorities(peer: Mqshm, levels: int, count: int) -> Sample:
         publish = broker.publish
         meet.wait()
         start = now()
-        for data, priority in sending:
-            publish(TOPIC, data, priority=priority)
+        if named:
+            for data, priority in sending:
+                publish(TOPIC, data, priority=priority)
+        else:
+            for data, _ in sending:
+                publish(TOPIC, data)
         meet.wait()
         broker.close()
         return start
@@ -66,6 +70,7 @@ def cells(peers: list[Peer], quick: bool) -> list[Cell]:
     found = []
     for peer in peers:
         if isinstance(peer, Mqshm):
+            found.append(Cell(peer.name, "single", "none named", partial(priorities, peer, 1, named=False), 20_000))
             found.append(Cell(peer.name, "single", "one in use", partial(priorities, peer, 1), 20_000))
             found.append(Cell(peer.name, "single", "five in use", partial(priorities, peer, LEVELS), 20_000))
         elif isinstance(peer, Boost):
@@ -74,5 +79,10 @@ def cells(peers: list[Peer], quick: bool) -> list[Cell]:
 
 
 MARKS = [
-    Mark("five priorities in use, beside one", "mqshm/single/five in use", ("mqshm/single/one in use",), 0.85),
+    Mark(
+        "five priorities in use, beside one, named or not",
+        "mqshm/single/five in use",
+        ("mqshm/single/one in use", "mqshm/single/none named"),
+        0.85,
+    ),
 ]

@@ -173,7 +173,7 @@ int mqshm_receive_batch(mqshm_sub_t *s, uint32_t max, mqshm_delivery *out, uint3
 int mqshm_wait(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns);
 /* The same for an event loop: blocks until a message may be there, at most ~100 ms, without spinning. */
 int mqshm_wait_quietly(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns);
-int mqshm_ring_bell(mqshm_t *h);    /* wakes this process's own waiting threads */
+int mqshm_ring_bell(mqshm_t *h);    /* this process's waiting threads come back with MQSHM_INTERRUPTED */
 
 int mqshm_ack(mqshm_delivery *d);
 int mqshm_ack_batch(mqshm_delivery *d, uint32_t n, uint32_t *acked); /* those whose lease was lost are not counted */

@@ -73,6 +73,7 @@ class Sending:
 
     closed: bool
     _abandoned: bool
+    _views: Any  # how many, or a list of as many, look at the segment's memory
 
     def __init__(
         self, handle: int, slow_publish: Callable[..., int], slow_publish_batch: Callable[..., Any],
@@ -223,9 +224,6 @@ class Sending:
         finally:
             self._leave(cell)
 
-    def _finish_batch(self, topic: str, items: tuple[Any, ...], before: Sequence[int]) -> Sequence[int]:
-        return self.publish_batch_full(topic, items[len(before) :], NORMAL_RING, -1, before)
-
     def _again(self, code: int, topic: Any, size: int, patience: Patience) -> int:
         """After a publish that did not succeed: OK to try again, having waited for room where that was missing."""
         if code == FORKED:
@@ -285,6 +283,7 @@ class Received:
 
     attempt: int
     settled: bool
+    _unasked: bool  # settled by receiving: takes an ack all the same, once
     _receiver: Any
     _topic: int
     _published_ns: int
@@ -314,14 +313,15 @@ class Received:
         self._nack(0)
 
     def _nack(self, delay_ms: int) -> None:
+        self._not_settled()
         self._end(NACK, delay_ms, "")
 
     def _reject(self, reason: str) -> None:
+        self._not_settled()
         self._end(REJECT, 0, reason)
 
     def _extend(self, ms: int) -> None:
-        if self.settled:
-            fail(ALREADY_SETTLED)
+        self._not_settled()
         if self._epoch != epoch:
             fail(FORKED)
         front = self._receiver._front
@@ -335,8 +335,15 @@ class Received:
         if code != OK:
             fail(code)
 
-    def _failed(self, code: int) -> NoReturn:
-        fail(code)
+    def _not_settled(self) -> None:
+        if self.settled:
+            fail(ALREADY_SETTLED)
+
+    def _failed(self, code: int) -> None:
+        """Returns where there is nothing wrong: receiving has settled it, and now it is acked."""
+        if code != ALREADY_SETTLED or not self._unasked:
+            fail(code)
+        self._unasked = False  # type: ignore[misc]  # a slot of the subclass
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a received message stays in its process, where its lease is: send its data instead")

@@ -63,8 +63,8 @@ class Front(Sending):
         return self._slow_publish(topic, data, *args, **options)
 
     def publish_batch(self, topic: str, items: Any, *args: Any, **options: Any) -> Sequence[int]:
-        plain = isinstance(topic, str) and isinstance(items, (list, tuple)) and not (args or options)
-        if plain and all(type(item) is bytes for item in items):
+        plain = type(items) in (list, tuple) and isinstance(topic, str) and not (args or options)
+        if plain and topic in self._topics and all(type(item) is bytes for item in items):
             return self.publish_batch_full(topic, items, NORMAL_RING, -1)
         seqs: Sequence[int] = self._slow_publish_batch(topic, items, *args, **options)
         return seqs
@@ -117,7 +117,7 @@ class Receiver(Taking):
             cell = self._new_cell()
         try:
             if self.closed or front.closed:
-                code = lib.MQSHM_CLOSED if self.closed else FRONT_CLOSED
+                code = lib.MQSHM_CLOSED
             else:
                 delivery, raw = cell
                 code = _receive(self._sub, delivery)
@@ -192,7 +192,7 @@ class Receiver(Taking):
         message._texts = None
         message._lease = None
         message._data = None
-        settles = self._ack == lib.MQSHM_ACK_NONE
+        message._unasked = settles = self._ack == lib.MQSHM_ACK_NONE
         if not settles or size > self._eager:
             message._lease = lease = _Lease(ffi.new("mqshm_delivery *", delivery[0]), self)
         if id_size or headers_size or key_size:
@@ -276,7 +276,7 @@ class _Lease:
 
 
 class Message(Received):
-    __slots__ = ("_data", "_lease", "_raw", "_receiver", "_texts")
+    __slots__ = ("_data", "_lease", "_raw", "_receiver", "_texts", "_unasked")
 
     _raw: bytes  # of the mqshm_delivery
     _data: bytes | None
@@ -342,12 +342,12 @@ class Message(Received):
     def ack(self) -> None:
         code = self._settle(None, 0, "")
         if code != OK:
-            fail(code)
+            self._failed(code)
 
     def _end(self, how: int, delay_ms: int, reason: str) -> None:
         code = self._settle(how, delay_ms, reason)
         if code != OK:
-            fail(code)
+            self._failed(code)
 
     def __enter__(self) -> Any:
         return self

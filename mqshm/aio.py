@@ -22,6 +22,7 @@ from mqshm.errors import BrokerClosed, NoRoom
 from mqshm.segment import Attachment
 
 _Future = asyncio.Future
+_Source = tuple[Any, Any]  # a receiver, and the core's subscription that it receives from
 _IDLE_SECONDS = 1.0
 _ROOM_SLICE_NS = 20_000_000
 
@@ -38,20 +39,19 @@ class _Watcher:
         self.attachment = attachment
         self.pid = os.getpid()
         self.lock = threading.Condition()
-        self.wanted: dict[Any, deque[_Future[None]]] = {}  # by receiver
-        self.cores: dict[Any, Any] = {}  # the core's subscription of each
-        self.ready: list[Any] = []
+        self.wanted: dict[_Source, deque[_Future[None]]] = {}
+        self.ready: list[_Source] = []
         self.thread: threading.Thread | None = None
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         weakref.finalize(self, os.close, self.event)
 
-    async def wait(self, core: Any, timeout: float | None) -> None:
+    async def wait(self, source: _Source, timeout: float | None) -> None:
         loop = asyncio.get_running_loop()
         future: _Future[None] = loop.create_future()
         with self.lock:
             if not self.wanted:
                 loop.add_reader(self.event, self._look)
-            self.wanted.setdefault(core, deque()).append(future)
+            self.wanted.setdefault(source, deque()).append(future)
             if self.thread is None:
                 self.thread = threading.Thread(target=self._run, name="mqshm-asyncio", daemon=True)
                 self.thread.start()
@@ -61,18 +61,18 @@ class _Watcher:
         try:
             await asyncio.wait((future,), timeout=timeout)
         finally:
-            self._forget(core, future)
+            self._forget(source, future)
 
-    def _forget(self, core: Any, future: _Future[None]) -> None:
+    def _forget(self, source: _Source, future: _Future[None]) -> None:
         with self.lock:
-            waiting = self.wanted.get(core)
+            waiting = self.wanted.get(source)
             if waiting is not None and future in waiting:
                 waiting.remove(future)
-            self._tidy(core)
+            self._tidy(source)
 
-    def _tidy(self, core: Any) -> None:
-        if core in self.wanted and not self.wanted[core]:
-            del self.wanted[core]
+    def _tidy(self, source: _Source) -> None:
+        if source in self.wanted and not self.wanted[source]:
+            del self.wanted[source]
             if not self.wanted:
                 asyncio.get_running_loop().remove_reader(self.event)
 
@@ -84,21 +84,21 @@ class _Watcher:
         except BlockingIOError:
             return
         with self.lock:
-            for core in self.ready:
-                waiting = self.wanted.get(core)
+            for source in self.ready:
+                waiting = self.wanted.get(source)
                 if waiting:
                     future = waiting.popleft()
                     if not future.done():
                         future.set_result(None)
-                    self._tidy(core)
+                    self._tidy(source)
             self.ready = []
             self.lock.notify()
 
     def _run(self) -> None:
         try:
             with self.attachment.use() as handle:
-                while (cores := self._next()) is not None:
-                    self._sleep(handle, cores)
+                while (sources := self._next()) is not None:
+                    self._sleep(handle, sources)
         except BrokerClosed:
             self._report(list(self.wanted))
         finally:
@@ -106,7 +106,7 @@ class _Watcher:
                 if self.thread is threading.current_thread():
                     self.thread = None
 
-    def _next(self) -> list[Any] | None:
+    def _next(self) -> list[_Source] | None:
         """What to wait for; None where nobody has waited for a while, or the loop is closed."""
         with self.lock:
             while self.ready or not self.wanted:
@@ -122,19 +122,19 @@ class _Watcher:
         loop = self.loop()
         return loop is None or loop.is_closed()
 
-    def _sleep(self, handle: Any, cores: list[Any]) -> None:
-        subs = ffi.new("mqshm_sub_t *[]", cores)
-        code = lib.mqshm_wait_quietly(handle, subs, len(cores), -1)
-        if code in (lib.MQSHM_TIMEOUT, lib.MQSHM_INTERRUPTED):
-            return
-        if code == lib.MQSHM_OK and len(cores) > 1:
-            cores = [core for core in cores if _may_have(handle, core)]
-        if cores:
-            self._report(cores)  # a failure too: the task meets it when it looks
+    def _sleep(self, handle: Any, sources: list[_Source]) -> None:
+        subs = ffi.new("mqshm_sub_t *[]", [core for _receiver, core in sources])
+        code = lib.mqshm_wait_quietly(handle, subs, len(subs), -1)
+        if code == lib.MQSHM_OK and len(sources) > 1:
+            sources = [each for each in sources if each[0].closed or _may_have(handle, each[1])]
+        elif code in (lib.MQSHM_TIMEOUT, lib.MQSHM_INTERRUPTED):
+            sources = [each for each in sources if each[0].closed]
+        if sources:
+            self._report(sources)  # a failure too: the task meets it when it looks
 
-    def _report(self, cores: list[Any]) -> None:
+    def _report(self, sources: list[_Source]) -> None:
         with self.lock:
-            self.ready = cores
+            self.ready = sources
         os.eventfd_write(self.event, 1)
 
 
@@ -146,14 +146,14 @@ def _may_have(handle: Any, core: Any) -> bool:
 _watchers: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Attachment, _Watcher]] = weakref.WeakKeyDictionary()
 
 
-async def message_may_be_there(attachment: Attachment, core: Any, timeout: float | None) -> None:
+async def message_may_be_there(attachment: Attachment, receiver: Any, core: Any, timeout: float | None) -> None:
     """Until the subscription may have a message, or the time is over, or for no reason."""
     loop = asyncio.get_running_loop()
     watchers = _watchers.setdefault(loop, weakref.WeakKeyDictionary())
     watcher = watchers.get(attachment)
     if watcher is None or watcher.pid != os.getpid():
         watcher = watchers[attachment] = _Watcher(loop, attachment)
-    await watcher.wait(core, timeout)
+    await watcher.wait((receiver, core), timeout)
 
 
 async def publish_when_room(

@@ -71,8 +71,9 @@ def _run(broker: Broker, root: Path, files: Sequence[Path], expected: Totals) ->
     processes: list[BaseProcess] = [*workers, publisher]
     started = time.perf_counter()
     try:
-        for process in processes:
-            process.start()
+        with children_ignore_ctrl_c():
+            for process in processes:
+                process.start()
         counted = _aggregate(broker, expected.lines, workers[1])
         took = time.perf_counter() - started
         group = broker.stats().groups["workers"]
@@ -142,6 +143,16 @@ def _compare(expected: Totals, counted: Totals) -> int:
 # -- the processes
 
 
+@contextlib.contextmanager
+def children_ignore_ctrl_c() -> Iterator[None]:
+    """Children started here are ended by their parent, and do not each tell the terminal of a KeyboardInterrupt."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def publish(broker: Broker, root: Path, files: Sequence[Path]) -> None:
     """Every line of every file, each directory with a priority of its own."""
     priorities = list(Priority)
@@ -150,7 +161,7 @@ def publish(broker: Broker, root: Path, files: Sequence[Path]) -> None:
             folder = path.parent.relative_to(root)
             topic = ".".join(["lines", *(part.replace(".", "_") for part in folder.parts)])
             priority = priorities[sum(map(ord, str(folder))) % len(priorities)]
-            broker.publish_batch(topic, _lines(path), priority=priority)
+            broker.publish_batch(topic, _lines(path), priority=priority, timeout=PATIENCE)
 
 
 def work(broker: Broker) -> None:

@@ -1,7 +1,8 @@
 """iceoryx2's Python binding: publish-subscribe of byte slices, nothing lost (RetryUntilDelivered, no overflow).
 
 A subscriber connects at its first receive and what was sent before is lost to it, so both sides drive the handshake
-before the clock starts. `single` yields between empty polls, `poll` does not, `view` polls and copies nothing out.
+before the clock starts. `single` yields between empty polls, `poll` does not, `view` copies nothing out and polls (in
+the fan-out it yields).
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class IceoryxReceiver(Receiver):
         self.node, self.service = link.service()
         self.subscriber = self.service.subscriber_builder().create()
         self.held: Any = None  # the sample that the last view looks at
-        size, yields = link.shape.size, link.shape.mode == "single"
+        size, yields = link.shape.size, link.shape.mode == "single" or link.shape.fanout
         take, copy, pause = self.subscriber.receive, ctypes.string_at, os.sched_yield
 
         def receive() -> bytes | None:
@@ -99,6 +100,8 @@ class IceoryxReceiver(Receiver):
         def look() -> memoryview | None:
             sample = take()
             if sample is None:
+                if yields:
+                    pause()
                 return None
             self.held = sample
             view: memoryview = sample.payload().as_memory_view().cast("B")

@@ -1,7 +1,7 @@
 """mqshm, through its public API. Loaded only in the processes of a run, so that each run chooses its own binding.
 
-`single` and `batch` take `msg.data`, `poll` calls receive_nowait in a loop, `view` the same with `msg.view`, `acked`
-leases each message and acks it. The group is made before the first process attaches.
+`single` and `batch` take `msg.data`, `poll` calls receive_nowait in a loop, `view` the same with `msg.view` (in the
+fan-out it waits), `acked` leases each message and acks it. The group is made before the first process attaches.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class MqshmReceiver(Receiver):
         self.mode = link.shape.mode
         policy = mqshm.AckPolicy.REQUIRED if self.mode == "acked" else mqshm.AckPolicy.NONE
         self.sub = self.broker.subscribe(TOPIC, group=f"group-{group}", ack=policy)
-        self.take = self.sub.receive_nowait if self.mode in ("poll", "view") else self.sub.receive
+        polls = self.mode in ("poll", "view") and not link.shape.fanout  # eight that poll starve the one that sends
+        self.take = self.sub.receive_nowait if polls else self.sub.receive
 
     def receive(self) -> bytes | None:
         message = self.take()

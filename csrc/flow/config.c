@@ -12,6 +12,7 @@ void mqi_config_refresh(struct mqshm *h)
 	h->message_ttl_ms = now.message_ttl_ms;
 	h->memory_limit = now.max_memory_usage;
 	h->spin_ns = now.spin_ns;
+	h->overflow = now.overflow;
 	h->config_seen = version;
 }
 

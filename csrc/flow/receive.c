@@ -12,6 +12,8 @@
 #include "shm/slab.h"
 #include "shm/subs.h"
 
+#define BACKLOG 4
+
 bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 {
 	struct slot_shm *slot = &s->slots[index];
@@ -205,6 +207,16 @@ bool mqi_may_receive(struct mqshm_sub *s)
 		uint64_t h = s->head[ring];
 		if (!ring_used(s, ring) || !mqi_ring_is_memory(s, ring, h)) continue;
 		if (mqi_cell_cycle(mqi_load_acq(&s->rings[ring][h & s->mask])) >= mqi_cycle(s, h)) return true;
+	}
+	return false;
+}
+
+bool mqi_backlog(struct mqshm_sub *s)
+{
+	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++) {
+		uint64_t at = s->head[ring] + BACKLOG - 1;
+		if (!ring_used(s, ring) || !mqi_ring_is_memory(s, ring, at)) continue;
+		if (mqi_cell_cycle(mqi_load_acq(&s->rings[ring][at & s->mask])) >= mqi_cycle(s, at)) return true;
 	}
 	return false;
 }

@@ -18,7 +18,9 @@
 #define SOON 8                  /* times longer where the last waits were short */
 #define PAUSES 32               /* between looks: the line that is looked at stays with its writer meanwhile */
 #define SWITCHED_NS 1000        /* a yield that took this long let somebody else run */
-#define HOGGED_NS 150000        /* and this long: somebody who does not give it back */
+#define HOGGED_NS 150000        /* and this long: perhaps somebody who does not give it back */
+#define PAUSE_MIN_NS 1000000
+#define PAUSE_MAX_NS 1000000000
 #define SLICE_NS 100000000ll
 #define TICK_SLOTS 4096
 
@@ -47,31 +49,45 @@ static bool message_there(const struct waiting *w)
 	return false;
 }
 
+/* More than one thing is there: what a yield was long for was used by the other side. */
+static bool more_there(const struct waiting *w)
+{
+	for (uint32_t i = 0; i < w->n; i++)
+		if (mqi_backlog(w->subs[i])) return true;
+	return w->n == 0;
+}
+
+/* A long yield that brought one message only was a stranger's slice: for a while, twice as long each time, do without. */
+static void judge_yield(const struct waiting *w, struct mqi_spin *mind, uint64_t began, uint64_t took)
+{
+	mind->yield_first = took > SWITCHED_NS;
+	if (took <= HOGGED_NS || look(w, more_there)) return;
+	mind->pause_ns = mind->pause_ns ? mind->pause_ns * 2 : PAUSE_MIN_NS;
+	if (mind->pause_ns > PAUSE_MAX_NS) mind->pause_ns = PAUSE_MAX_NS;
+	mind->no_yield_until = began + took + mind->pause_ns;
+}
+
 static bool spin(const struct waiting *w, looker ready, struct mqi_spin *mind, uint64_t budget)
 {
 	uint64_t start = mqi_mono_ns(), now = start;
-	bool may_yield = start >= mind->no_yield_until, yielding = mind->yield_first && may_yield;
 	if (mind->soon) budget *= SOON;
-	if (!may_yield && budget > SPIN_NS) budget = SPIN_NS;
 	while (now - start < budget) {
-		if (yielding || (may_yield && now - start > SPIN_NS)) {
+		bool may_yield = now >= mind->no_yield_until;
+		if (!may_yield && now - start > SPIN_NS) break;
+		if (may_yield && (mind->yield_first || now - start > SPIN_NS)) {
 			sched_yield();
-			uint64_t took = mqi_mono_ns() - now;
-			mind->yield_first = took > SWITCHED_NS;
-			if (took > HOGGED_NS) {
-				mind->pause_ns = mind->pause_ns ? mind->pause_ns * 2 : 1000000;
-				if (mind->pause_ns > 1000000000) mind->pause_ns = 1000000000;
-				mind->no_yield_until = now + took + mind->pause_ns;
-				return look(w, ready);
-			}
-		} else
+			uint64_t back = mqi_mono_ns();
+			judge_yield(w, mind, now, back - now);
+			now = back;
+		} else {
 			for (unsigned i = 0; i < PAUSES; i++) mqi_pause();
+			now = mqi_mono_ns();
+		}
 		if (look(w, ready)) {
 			mind->soon = true;
 			if (may_yield) mind->pause_ns = 0;
 			return true;
 		}
-		now = mqi_mono_ns();
 	}
 	mind->soon = false;
 	return false;
@@ -116,19 +132,21 @@ static int sleep_until(const struct waiting *w, looker ready, uint64_t *const *e
 {
 	uint64_t start = mqi_mono_ns();
 	int64_t left = timeout_ns < 0 || timeout_ns > SLICE_NS ? SLICE_NS : timeout_ns;
-	int64_t end = left, result = MQSHM_TIMEOUT;
+	int64_t end = left;
+	int result = MQSHM_TIMEOUT;
+	uint32_t rung = __atomic_load_n(&w->h->rung, __ATOMIC_ACQUIRE);
 	sleepers(w->h, events, n, 1);
 	for (; left > 0; left = end - (int64_t)(mqi_mono_ns() - start)) {
 		int rc = nap(w, ready, events, n, left);
 		if (rc == ETIMEDOUT) upkeep(w);
 		if (look(w, ready)) result = MQSHM_OK;
-		else if (rc == EINTR) result = MQSHM_INTERRUPTED;
+		else if (rc == EINTR || __atomic_load_n(&w->h->rung, __ATOMIC_ACQUIRE) != rung) result = MQSHM_INTERRUPTED;
 		else continue;
 		break;
 	}
 	sleepers(w->h, events, n, -1);
 	if (result != MQSHM_OK && look(w, ready)) result = MQSHM_OK; /* who took my bit counts on me */
-	return (int)result;
+	return result;
 }
 
 static int wait_messages(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns, bool quietly)
@@ -163,6 +181,7 @@ int mqshm_wait_quietly(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t
 
 int mqshm_ring_bell(mqshm_t *h)
 {
+	__atomic_fetch_add(&h->rung, 1u, __ATOMIC_ACQ_REL);
 	mqi_event_ring_peer(h, h->peer);
 	return MQSHM_OK;
 }
@@ -186,6 +205,8 @@ static bool room_there(const struct waiting *w)
 	return true;
 }
 
+static bool room_now(const struct waiting *w) { return look(w, room_there); }
+
 int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout_ns)
 {
 	struct waiting w = {.h = h, .topic = t, .size = size};
@@ -195,6 +216,8 @@ int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout
 	mqi_leave(h);
 	if (full && full->overflow != MQSHM_BLOCK)
 		return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", full->capacity, full->row);
+	if (!full && h->overflow != MQSHM_BLOCK && !room_now(&w))
+		return mqi_fail(MQSHM_NO_MEMORY, "max_memory_usage, or /dev/shm, has no room for %llu bytes", (unsigned long long)size);
 	uint64_t *event = full ? full->shm->space_waiters : h->hdr->memory_waiters;
 	struct mqi_spin *mind = full ? &full->spin : &h->spin;
 	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;

@@ -14,6 +14,7 @@ from typing import Any
 
 from mqshm import AckPolicy, Broker, Config, connect, destroy
 from mqshm.cli import output
+from mqshm.demo import children_ignore_ctrl_c
 
 _BATCH = 100
 _PATIENCE = 60.0
@@ -95,7 +96,8 @@ def _broker() -> Iterator[Broker]:
 @contextmanager
 def _child(target: Callable[..., None], *arguments: object) -> Iterator[None]:
     process = _context.Process(target=target, args=arguments, daemon=True)
-    process.start()
+    with children_ignore_ctrl_c():
+        process.start()
     try:
         yield
         process.join(_PATIENCE)

@@ -1,0 +1,356 @@
+/* What is explored. Each program is a few actors with a handful of operations; small capacities, and rings that come
+ * round within the program. What must be true afterwards is in ledger.c, for all alike. */
+#include "programs.h"
+
+#include "kernel.h"
+#include "ledger.h"
+#include "memory.h"
+#include "one_mapping.h"
+#include "shm/area.h"
+#include "shm/reach.h"
+#include "shm/units.h"
+
+#define FAR 100000u /* ms */
+
+static mqshm_delivery held[ACTORS];
+
+static void hold(unsigned actor, uint32_t group)
+{
+	act_as(actor);
+	if (take(group, &held[actor]) != MQSHM_OK) fail("nothing to hold");
+	act_as(SURVIVOR);
+}
+
+static void prepared(unsigned actors, const struct group *groups, uint32_t count, unsigned rules, uint32_t age)
+{
+	world_begin(actors, groups, count, rules);
+	world_open(actors); /* before: so that the actors' cursors are behind */
+	world_age(age, SMALL);
+}
+
+/* ---- publishing and receiving ---- */
+
+static void put_two_small(void) { put(0, SMALL), put(1, SMALL); }
+static void put_small(void) { put(0, SMALL); }
+static void put_large(void) { put(0, LARGE); }
+static void put_small_and_large(void) { put(0, SMALL), put(1, LARGE); }
+static void consume_one(void) { consume(0, 1, 2); }
+static void consume_two(void) { consume(0, 2, 3); }
+static void consume_four(void) { consume(0, 4, 5); }
+static void reap_then_put(void) { reap(), put(0, SMALL); }
+
+static void small_ring(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_REJECT}, 1, 0, 5);
+}
+static void ring_of_four(void)
+{
+	prepared(4, &(struct group){.capacity = 4, .cells = 4, .overflow = MQSHM_REJECT}, 1, 0, 7);
+}
+static void one_slot(void)
+{
+	prepared(3, &(struct group){.capacity = 1, .cells = 2, .overflow = MQSHM_REJECT}, 1, 0, 3);
+}
+
+/* ---- several receivers ---- */
+
+static void two_groups(void)
+{
+	prepared(3, (struct group[]){{.capacity = 3, .cells = 4}, {.capacity = 2, .cells = 2}}, 2, 0, 3);
+	world.groups = 2;
+}
+static void consume_from_both(void) { consume(0, 2, 3), consume(1, 2, 3); }
+static void consume_first(void) { consume(0, 1, 2); }
+
+/* The last shares of a payload with 25 receivers, which stand in two words behind it. */
+static void wide(void)
+{
+	struct group groups[25];
+	for (unsigned i = 0; i < 25; i++) groups[i] = (struct group){.capacity = 2, .cells = 2};
+	world_begin(2, groups, 25, 0);
+	world_open(2);
+	put(0, SMALL);
+	for (uint32_t g = 0; g < 25; g++)
+		if (g != 3 && g != 24) consume(g, 1, 1);
+	hold(0, 3);
+	hold(1, 24);
+}
+static void finish_mine(void)
+{
+	mqshm_delivery d = held[me()];
+	finish(&d);
+}
+static void finish_mine_held(void)
+{
+	mqshm_delivery d = held[me()];
+	finish_held(&d);
+}
+static void reap_and_consume(void) { reap(), consume(0, 2, 2); }
+static void reap_and_finish_mine(void) { reap(), finish_mine(), put(0, LARGE); }
+
+/* A payload with two receivers, both in hand. */
+static void two_hold(void)
+{
+	two_groups();
+	put(0, LARGE);
+	hold(0, 0);
+	hold(1, 1);
+}
+
+/* ---- giving back, and leases that end ---- */
+
+static void one_waits(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2}, 1, 0, 1);
+	put(0, SMALL);
+}
+static void take_and_give_back(void)
+{
+	mqshm_delivery d;
+	if (take(0, &d) == MQSHM_OK) give_back(&d, 0);
+}
+static void two_again(void)
+{
+	prepared(3, &(struct group){.capacity = 3, .cells = 4}, 1, 0, 1);
+	for (unsigned i = 0; i < 3; i++) put(i, i == 1 ? LARGE : SMALL);
+	for (unsigned i = 0; i < 3; i++) hold(i, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		act_as(i);
+		give_back(&held[i], 0);
+		act_as(SURVIVOR);
+	}
+}
+static void give_mine_back(void)
+{
+	mqshm_delivery d = held[me()];
+	give_back(&d, 0);
+}
+
+static void leased(void)
+{
+	world_begin(3, &(struct group){.capacity = 2, .cells = 2, .ack = MQSHM_ACK_TIMEOUT, .ack_ms = 10}, 1, LEASES_END);
+	world_open(3);
+	world_age(1, SMALL);
+	put(0, SMALL);
+	put(1, LARGE);
+	hold(0, 0);
+}
+static void time_passes(void)
+{
+	clock_advance(11);
+	mqshm_tick(world.handle[me()]);
+}
+static void extend_and_finish(void)
+{
+	mqshm_delivery d = held[me()];
+	if (extend(&d, FAR) == MQSHM_OK) {
+		clock_advance(20);
+		mqshm_tick(world.handle[me()]);
+		if (!mqshm_delivery_held(&d)) fail("an extended lease has ended");
+	}
+	finish(&d);
+}
+static void give_back_for_later(void)
+{
+	mqshm_delivery d = held[me()];
+	give_back(&d, 5);
+}
+
+/* ---- dropping, purging, closing ---- */
+
+static void full_and_dropping(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_DROP_OLDEST}, 1, DROPS, 1);
+	put(0, SMALL);
+	put(1, LARGE);
+}
+static void purge(void)
+{
+	uint64_t purged;
+	if (mqshm_purge(world.sub[me()][0], &purged) != MQSHM_OK) fail("purge: %s", mqshm_reason());
+}
+static void purgeable(void)
+{
+	prepared(3, &(struct group){.capacity = 3, .cells = 4}, 1, DROPS, 2);
+	put(0, SMALL);
+	put(1, LARGE);
+	hold(2, 0);
+	act_as(2);
+	give_back(&held[2], 0);
+	act_as(SURVIVOR);
+}
+
+static void closing(void)
+{
+	prepared(3, (struct group[]){{.capacity = 3, .cells = 4}, {.capacity = 3, .cells = 4}}, 2, 0, 1);
+	world.expected = 1;
+}
+static void delete_second(void)
+{
+	int rc = mqshm_sub_delete(world.handle[me()], "g1", 2);
+	if (rc != MQSHM_OK) fail("deleting: %d, %s", rc, mqshm_reason());
+}
+static void consume_second(void)
+{
+	mqshm_delivery d;
+	if (take(1, &d) == MQSHM_OK) finish(&d);
+	consume(0, 1, 1);
+}
+/* Its memory goes back once nobody holds any of it: another one can have the row. */
+static void check_closed(void)
+{
+	uint32_t row = world.sub[SURVIVOR][1]->row;
+	ledger_check();
+	mqi_enter(world.handle[SURVIVOR]);
+	mqi_subs_sweep(world.handle[SURVIVOR]);
+	mqi_leave(world.handle[SURVIVOR]);
+	const struct sub_shm *s = mqi_sub(world.handle[SURVIVOR], row);
+	bool stuck = false; /* one that died inside a delivery of it, or still looks */
+	for (unsigned i = 0; i < ACTORS; i++) stuck |= has_died(i);
+	if (!stuck && mqi_sub_state(s->word) != SUB_FREE) fail("the deleted group's memory is not given back");
+}
+
+/* ---- deaths ---- */
+
+static void rejoin_after(unsigned state)
+{
+	prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, 0, 1);
+	(void)state;
+}
+static void rejoinable(void) { rejoin_after(0); }
+
+/* Sweeps, then comes as a new process, perhaps under the dead one's number, and is in the middle of something. */
+static void reap_and_come_again(void)
+{
+	mqshm_t *mine = world.handle[me()];
+	reap();
+	if (mqt_attach(world.fd, SECOND_LIFE + me(), &world.handle[me()]) != MQSHM_OK) fail("attaching: %s", mqshm_reason());
+	mqshm_topic_t *topic = world.topic[me()];
+	if (mqshm_topic_open(world.handle[me()], TOPIC, 1, &world.topic[me()]) != MQSHM_OK) fail("a topic: %s", mqshm_reason());
+	put(7, SMALL);
+	put(8, LARGE);
+	world.handle[me()] = mine;
+	world.topic[me()] = topic;
+}
+
+/* ---- memory ---- */
+
+/* One page more than there is, for two who each want a first block. */
+static void limited(void)
+{
+	prepared(2, &(struct group){.capacity = 4, .cells = 4}, 1, MEMORY_FULL, 1);
+	world_limit(1);
+}
+static void within_limit(void)
+{
+	struct mqshm *h = world.handle[SURVIVOR];
+	const struct header_shm *hdr = h->hdr;
+	uint64_t pages = h->fixed_size / MQI_PAGE;
+	const uint64_t *words[HEADER_AREAS + 2 * MQI_PEERS + 256];
+	unsigned n = 0;
+	for (unsigned i = 0; i < HEADER_AREAS; i++) words[n++] = &hdr->areas[i].word;
+	for (unsigned i = 0; i < 2 * hdr->peers_top; i++) words[n++] = &hdr->sheets[i / 2][i % 2].word;
+	for (uint64_t u = 0; u < hdr->units_top; u++) words[n++] = &mqi_unit(h, u)->word;
+	for (uint32_t s = 0; s < hdr->subs_top; s++)
+		for (unsigned i = 0; i < SUB_AREAS; i++) words[n++] = &mqi_sub(h, s)->areas[i].word;
+	for (unsigned i = 0; i < n; i++) {
+		unsigned state = mqi_area_state(*words[i]);
+		bool granted = state == AREA_GROWING && mqi_area_owner(*words[i]) & 0x800;
+		if (state == AREA_ACTIVE || state == AREA_GROWING || state == AREA_RETIRING)
+			pages += granted ? mqi_area_target(*words[i]) : mqi_area_committed(*words[i]);
+	}
+	uint64_t limit = hdr->config.max_memory_usage;
+	if (limit && pages * MQI_PAGE > limit) fail("%llu bytes of memory, over the limit of %llu", (unsigned long long)(pages * MQI_PAGE), (unsigned long long)limit);
+}
+
+/* Two blocks in all, for three messages of two publishers. */
+#define HALF_PAGE 1700u
+static void put_two_halves(void) { put(0, HALF_PAGE), put(1, HALF_PAGE); }
+static void two_blocks(void)
+{
+	prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, MEMORY_FULL, 1);
+	world_limit(1);
+	world_age(3, HALF_PAGE);
+	world.blocks = 2;
+}
+
+/* All slots that are memory are taken: both publishers must make more. */
+static void more_slots(void)
+{
+	prepared(3, &(struct group){.capacity = 60}, 1, 0, 0);
+	uint32_t ready = world.sub[SURVIVOR][0]->shm->slots_ready;
+	for (uint32_t i = 0; i < ready; i++) put(i, SMALL);
+}
+
+/* ---- waiting ---- */
+
+static void two_wait(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_BLOCK}, 1, 0, 1);
+}
+/* Whoever slept until the time was over although a message had come was not woken. */
+static void wait_and_consume(void)
+{
+	mqshm_delivery d;
+	for (unsigned rounds = 0; rounds < 4; rounds++) {
+		if (take(0, &d) == MQSHM_OK) {
+			finish(&d);
+			return;
+		}
+		unsigned before = kernel_slept_through();
+		mqshm_wait(world.handle[me()], &world.sub[me()][0], 1, -1);
+		if (kernel_slept_through() == before) continue;
+		if (take(0, &d) == MQSHM_OK) fail("%c slept while %s", 'a' + me(), "a message waited");
+		return;
+	}
+}
+static void put_one_later(void) { put(0, SMALL), put(1, SMALL); }
+
+static void full_and_blocking(void)
+{
+	two_wait();
+	put(0, SMALL);
+	put(1, SMALL);
+}
+static void wait_and_put(void)
+{
+	for (unsigned rounds = 0; rounds < 4; rounds++) {
+		if (put(rounds, SMALL) == MQSHM_OK) return;
+		unsigned before = kernel_slept_through();
+		mqshm_wait_room(world.handle[me()], world.topic[me()], SMALL, -1);
+		if (kernel_slept_through() == before) continue;
+		if (put(10, SMALL) == MQSHM_OK) fail("%c slept while there was room", 'a' + me());
+		return;
+	}
+}
+
+const struct program programs[] = {
+	{"publish-publish-receive", 3, 0, 0, small_ring, {put_two_small, put_two_small, consume_four}, ledger_check, 0},
+	{"publish-receive-receive", 3, 0, 0, small_ring, {put_two_small, consume_two, consume_two}, ledger_check, 0},
+	{"two-by-two", 4, 0, 0, ring_of_four, {put_small_and_large, put_small, consume_two, consume_one}, ledger_check, 0},
+	{"one-slot", 3, 0, 0, one_slot, {put_two_small, put_small, consume_two}, ledger_check, 0},
+	{"fan-out", 3, 0, 0, two_groups, {put_large, put_small, consume_from_both}, ledger_check, 0},
+	{"last-shares", 3, 0, 0, two_hold, {finish_mine, finish_mine_held, put_large}, ledger_check, 0},
+	{"last-shares-wide", 2, 3, 1, wide, {finish_mine, finish_mine}, ledger_check, 0},
+	{"nack-and-receive", 3, 0, 0, one_waits, {take_and_give_back, consume_two, put_small}, ledger_check, 0},
+	{"again-and-again", 3, 0, 0, two_again, {consume_one, consume_two, give_mine_back}, ledger_check, 0},
+	{"lease-ends", 3, 1, 1, leased, {finish_mine, time_passes, reap_and_consume}, ledger_check, 0},
+	{"lease-extended", 3, 0, 0, leased, {extend_and_finish, time_passes, consume_two}, ledger_check, 0},
+	{"given-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, consume_two}, ledger_check, 0},
+	{"drop-oldest", 3, 0, 0, full_and_dropping, {put_small, put_large, consume_two}, ledger_check, 0},
+	{"drop-oldest-dying", 3, 1, 1, full_and_dropping, {put_large, reap_then_put, consume_two}, ledger_check, 0},
+	{"purge-and-receive", 3, 0, 0, purgeable, {put_small, purge, consume_two}, ledger_check, 0},
+	{"close-and-publish", 3, 0, 0, closing, {put_small_and_large, delete_second, consume_second}, check_closed, 0},
+	{"close-dying", 3, 7, 1, closing, {put_small, delete_second, reap_and_consume}, check_closed, 0},
+	{"publisher-dies", 3, 1, 1, small_ring, {put_two_small, reap_then_put, consume_two}, ledger_check, 0},
+	{"fan-out-publisher-dies", 3, 1, 1, two_groups, {put_large, reap_then_put, consume_from_both}, ledger_check, 0},
+	{"receiver-dies", 3, 1, 1, two_hold, {finish_mine, reap_and_finish_mine, consume_first}, ledger_check, 0},
+	{"reapers-die", 3, 7, 2, two_hold, {finish_mine, reap_and_finish_mine, reap}, ledger_check, 0},
+	{"dead-number-used-again", 3, 1, 1, rejoinable, {put_small_and_large, reap_and_come_again, reap}, ledger_check, 0},
+	{"growth-at-the-limit", 2, 1, 1, limited, {put_large, put_large}, ledger_check, within_limit},
+	{"last-blocks", 3, 0, 0, two_blocks, {put_two_halves, put_two_halves, consume_two}, ledger_check, 0},
+	{"growth-of-slots", 3, 1, 1, more_slots, {put_small, put_large, consume_one}, ledger_check, 0},
+	{"wait-for-messages", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_one_later}, ledger_check, 0},
+	{"wait-for-room", 3, 0, 0, full_and_blocking, {wait_and_put, wait_and_put, consume_two}, ledger_check, 0},
+};
+const unsigned program_count = sizeof programs / sizeof *programs;
