@@ -179,7 +179,7 @@ struct peer_shm {
 	MQI_OWN_LINE uint32_t bell;        /* futex: rung for a peer that waits; any process */
 
 	MQI_OWN_LINE uint64_t touched[MQI_SUBS / 64]; /* subscriptions whose words may name it: set by it before its first claim there,
-	                                    cleared by whoever has swept the row */
+	                                    cleared in JOINING by the row's next life */
 	char name[64];        /* of the program, for people */
 };
 

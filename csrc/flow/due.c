@@ -53,6 +53,14 @@ static uint64_t look(struct mqshm_sub *s, uint32_t i, uint64_t now_ms)
 
 static uint64_t earlier(uint64_t a, uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
 
+/* The slots of one hint: the earliest time that is still to come. */
+static uint64_t look_at_all(struct mqshm_sub *s, uint32_t from, uint32_t ready, uint64_t now_ms)
+{
+	uint64_t first = 0;
+	for (uint32_t i = from; i < ready && i < from + (1u << MQI_DUE_SHIFT); i++) first = earlier(first, look(s, i, now_ms));
+	return first;
+}
+
 int mqi_due_fire(struct mqshm_sub *s, uint64_t now_ms)
 {
 	uint64_t seen = mqi_load_acq(&s->shm->next_due), next = 0;
@@ -62,11 +70,14 @@ int mqi_due_fire(struct mqshm_sub *s, uint64_t now_ms)
 	if (ready > s->capacity) return mqi_fail(MQSHM_CORRUPT, "subscription %u has %u slots of %u", s->row, ready, s->capacity);
 	if (times < ready) ready = (uint32_t)times;
 	for (uint32_t from = 0; from < ready; from += 1u << MQI_DUE_SHIFT) {
-		uint64_t *hint = &s->due_hints[from >> MQI_DUE_SHIFT], was = mqi_load_acq(hint), first = 0;
+		uint64_t *hint = &s->due_hints[from >> MQI_DUE_SHIFT], was = mqi_load_acq(hint);
 		if (was != 0 && was <= now_ms) {
-			for (uint32_t i = from; i < ready && i < from + (1u << MQI_DUE_SHIFT); i++) first = earlier(first, look(s, i, now_ms));
-			if (!mqi_cas64(hint, was, first)) first = mqi_load_acq(hint); /* lowered meanwhile */
-			was = first;
+			/* Raised, then looked again: who began a time behind our back found the hint low enough, and left it so. */
+			if (mqi_cas64(hint, was, look_at_all(s, from, ready, now_ms))) {
+				uint64_t first = look_at_all(s, from, ready, now_ms);
+				if (first) mqi_due_lower(s, from, first);
+			}
+			was = mqi_load_acq(hint);
 		}
 		next = earlier(next, was);
 	}
@@ -76,4 +87,15 @@ int mqi_due_fire(struct mqshm_sub *s, uint64_t now_ms)
 			if (hint != 0) lower(&s->shm->next_due, hint);
 		}
 	return MQSHM_OK;
+}
+
+void mqi_due_renew(struct mqshm_sub *s, uint32_t from, uint32_t n)
+{
+	uint64_t times = mqi_area_ready(&s->shm->areas[SUB_TIMES]) / sizeof(uint64_t), end = mqi_load_acq(&s->shm->slots_ready);
+	if (end > s->capacity) end = s->capacity;
+	if (end > times) end = times;
+	for (uint64_t i = from; i < end && i - from < n; i++) {
+		uint64_t ms = look(s, (uint32_t)i, 0); /* at a time at which nothing is due */
+		if (ms) mqi_due_lower(s, (uint32_t)i, ms);
+	}
 }

@@ -16,6 +16,9 @@ void mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t gen, uint64_t ms)
 void mqi_due_lower(struct mqshm_sub *s, uint32_t index, uint64_t ms);
 /* Fires what is due: leases that ended and delays that are over become AGAIN. */
 int mqi_due_fire(struct mqshm_sub *s, uint64_t now_ms);
+/* Lowers the hints for up to n slots from `from` on: one who was stopped, or died, between raising and looking again may
+ * have left them too high. */
+void mqi_due_renew(struct mqshm_sub *s, uint32_t from, uint32_t n);
 static inline bool mqi_due_pending(struct mqshm_sub *s) { return mqi_load_acq(&s->shm->next_due) != 0; }
 
 #endif

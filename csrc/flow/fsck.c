@@ -149,8 +149,9 @@ static void check_sub(struct check *c, uint32_t row)
 {
 	mqshm_fsck_report *r = c->report;
 	struct mqshm_sub *s;
-	if (mqi_sub_state(mqi_load_acq(&mqi_sub(c->h, row)->word)) != SUB_OPEN) return;
-	int rc = mqi_view(c->h, row, &s);
+	/* One that is closing still holds its shares of payloads, until nobody uses them. */
+	if (mqi_sub_state(mqi_load_acq(&mqi_sub(c->h, row)->word)) < SUB_OPEN) return;
+	int rc = mqi_view_closing(c->h, row, &s);
 	if (rc == MQSHM_CLOSED) return;
 	if (rc != MQSHM_OK) {
 		found(c, &r->bad_words, "subscription %u: %s", row, mqshm_reason());

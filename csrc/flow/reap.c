@@ -13,6 +13,7 @@
  */
 #include "flow/reap.h"
 
+#include "flow/publish.h"
 #include "flow/settle.h"
 #include "shm/area.h"
 #include "shm/block.h"
@@ -72,6 +73,7 @@ static void freeing(struct mqshm_sub *s, uint32_t i, uint64_t w)
 {
 	uint64_t mine = mqi_slot_word(SLOT_FREEING, s->h->peer, mqi_slot_gen(w) + 1, mqi_slot_attempts(w));
 	struct slot_shm *slot = &s->slots[i];
+	mqi_touch(s); /* the word will name this peer, which may die as well */
 	if (!mqi_cas64(&slot->word, w, mine)) return;
 	if (mqi_info_flags(mqi_load_acq(&slot->info)) & F_REF)
 		mqi_finish_freeing(s, i, mine, mqi_load_acq(&slot->ref.block), mqi_load_acq(&slot->ref.block_gen), mqi_load_acq(&slot->ref.bit));
@@ -124,7 +126,6 @@ int mqi_sweep_row(struct mqshm *h, unsigned peer, uint64_t dead_word)
 	if (!still(h, &d)) return MQSHM_EMPTY;
 	mqi_areas_repair(h, peer);
 	mqi_topics_repair(h, peer);
-	for (unsigned i = 0; i < MQI_SUBS / 64; i++) mqi_store_rel(&row->touched[i], 0);
 	return MQSHM_OK;
 }
 

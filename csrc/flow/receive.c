@@ -13,6 +13,7 @@
 #include "shm/subs.h"
 
 #define BACKLOG 4
+#define AHEAD 512 /* bytes of the next payload; the processor's own prefetching goes on from there */
 
 bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 {
@@ -78,6 +79,30 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 	return MQSHM_OK;
 }
 
+/* The slot that a filled cell leads to, without any claim that it is still so; NULL where the cell is not filled. */
+static inline struct slot_shm *peek(struct mqshm_sub *s, unsigned ring, uint64_t position)
+{
+	if (unlikely(position >= s->ring_ready[ring])) return NULL;
+	uint64_t v = mqi_load_rlx(&s->rings[ring][position & s->mask]);
+	return mqi_cell_cycle(v) == mqi_cycle(s, position) && mqi_cell_index(v) < s->capacity ? &s->slots[mqi_cell_index(v)] : NULL;
+}
+
+/* The lines of the next two messages come from the publisher's core while the caller is busy with this one. */
+static inline void expect(struct mqshm_sub *s, unsigned ring, uint64_t next)
+{
+	struct slot_shm *slot = peek(s, ring, next + 1);
+	if (slot) {
+		__builtin_prefetch(slot, 1);
+		__builtin_prefetch((char *)slot + 64, 0);
+	}
+	slot = peek(s, ring, next);
+	if (!slot || !(mqi_info_flags(mqi_load_rlx(&slot->info)) & F_REF)) return;
+	uint64_t block = mqi_load_rlx(&slot->ref.block);
+	if (block >= s->h->span) return;
+	__builtin_prefetch(s->h->base + block, 1);
+	for (unsigned line = 64; line <= AHEAD; line += 64) __builtin_prefetch(s->h->base + block + line, 0);
+}
+
 int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out)
 {
 	uint64_t h = s->head[ring];
@@ -97,6 +122,7 @@ int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out)
 		uint64_t w = mqi_load_acq(&slot->word); /* the word first, then the place: see mqi_ring_link */
 		if (likely(mqi_claimable(mqi_slot_state(w)) && mqi_load_acq(&slot->place) == mqi_place(ring, h))) {
 			rc = mqi_claim(s, index, w, out);
+			if (likely(rc == MQSHM_OK)) expect(s, ring, h + 1);
 			if (rc != MQSHM_EMPTY) h++; /* else look again: another has it, or a reaper made OFFER READY */
 		} else {
 			uint64_t head = mqi_load_acq(&s->shm->head[ring]); /* another receiver's: go where they are */

@@ -28,8 +28,7 @@ struct waiting {
 	struct mqshm *h;
 	struct mqshm_sub *const *subs;
 	uint32_t n;
-	struct mqshm_topic *topic; /* for room */
-	uint64_t size;
+	uint64_t size; /* for memory */
 };
 typedef bool (*looker)(const struct waiting *w);
 
@@ -54,7 +53,7 @@ static bool more_there(const struct waiting *w)
 {
 	for (uint32_t i = 0; i < w->n; i++)
 		if (mqi_backlog(w->subs[i])) return true;
-	return w->n == 0;
+	return false;
 }
 
 /* A long yield that brought one message only was a stranger's slice: for a while, twice as long each time, do without. */
@@ -122,6 +121,7 @@ static void upkeep(const struct waiting *w)
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct mqshm_sub *s = w->subs[i];
 		if (mqi_load_acq(&s->shm->word) != s->word) continue;
+		mqi_due_renew(s, s->ticked, TICK_SLOTS);
 		mqi_due_fire(s, mqi_boot_ms());
 		s->ticked = mqi_hints_renew(s, s->ticked, TICK_SLOTS);
 	}
@@ -186,41 +186,44 @@ int mqshm_ring_bell(mqshm_t *h)
 	return MQSHM_OK;
 }
 
-static struct mqshm_sub *full_one(const struct waiting *w)
+static bool is_full(struct mqshm_sub *s)
 {
-	for (uint32_t i = 0; i < w->topic->count; i++) {
-		struct mqshm_sub *s = w->topic->targets[i];
-		if (s->overflow != MQSHM_DROP_NEW && mqi_load_acq(&s->shm->word) == s->word && !mqi_slot_any_free(s)) return s;
-	}
-	return NULL;
+	return s->overflow != MQSHM_DROP_NEW && mqi_load_acq(&s->shm->word) == s->word && !mqi_slot_any_free(s);
 }
 
-static bool room_there(const struct waiting *w)
+static bool memory_there(const struct waiting *w)
 {
-	if (w->topic->count && full_one(w)) return false;
-	if (w->topic->count == 1 && w->size <= MQI_INLINE) return true; /* needs no block, or will be told so */
 	uint64_t offset, gen;
 	if (mqi_block_reserve(w->h, w->size, &offset, &gen) == MQSHM_NO_MEMORY) return false;
 	mqi_block_return(w->h, offset, gen);
 	return true;
 }
 
-static bool room_now(const struct waiting *w) { return look(w, room_there); }
+/* Of one receiver, or of memory: another one that is full is found, and waited for, by the next try. */
+static bool room_there(const struct waiting *w) { return w->n ? !is_full(w->subs[0]) : memory_there(w); }
+
+static struct mqshm_sub *full_one(mqshm_t *h, const mqshm_topic_t *t)
+{
+	if (mqi_enter(h) != MQSHM_OK) return NULL;
+	struct mqshm_sub *full = NULL;
+	for (uint32_t i = 0; i < t->count && !full; i++)
+		if (is_full(t->targets[i])) full = t->targets[i];
+	mqi_leave(h);
+	return full;
+}
 
 int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout_ns)
 {
-	struct waiting w = {.h = h, .topic = t, .size = size};
-	int rc = mqi_enter(h);
-	if (rc != MQSHM_OK) return mqi_fail(rc, "the broker was opened by the parent process");
-	struct mqshm_sub *full = full_one(&w);
-	mqi_leave(h);
+	if (h->forks != mqi_fork_count()) return mqi_fail(MQSHM_FORKED, "the broker was opened by the parent process");
+	struct mqshm_sub *full = full_one(h, t);
+	struct waiting w = {.h = h, .subs = &full, .n = full != NULL, .size = size};
 	if (full && full->overflow != MQSHM_BLOCK)
 		return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", full->capacity, full->row);
-	if (!full && h->overflow != MQSHM_BLOCK && !room_now(&w))
+	if (look(&w, room_there)) return MQSHM_OK;
+	if (!full && h->overflow != MQSHM_BLOCK)
 		return mqi_fail(MQSHM_NO_MEMORY, "max_memory_usage, or /dev/shm, has no room for %llu bytes", (unsigned long long)size);
 	uint64_t *event = full ? full->shm->space_waiters : h->hdr->memory_waiters;
-	struct mqi_spin *mind = full ? &full->spin : &h->spin;
 	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;
-	if (budget && spin(&w, room_there, mind, budget)) return MQSHM_OK;
+	if (budget && spin(&w, room_there, full ? &full->spin : &h->spin, budget)) return MQSHM_OK;
 	return sleep_until(&w, room_there, &event, 1, timeout_ns);
 }

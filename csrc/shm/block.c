@@ -8,6 +8,7 @@
 #define SMALL_STRIDES 8
 #define CHUNKED (512u << 10) /* above, a chunk is one block */
 #define LARGE (32u << 10)
+#define AHEAD 1216 /* bytes of the next block that are asked for ahead: all of one for 1 KiB */
 
 /* The class of blocks that hold `bytes`, and its stride; MQI_CLASSES where there is none. */
 static inline unsigned class_of(uint64_t bytes, uint64_t *stride)
@@ -153,6 +154,13 @@ static bool take_any(struct mqshm *h, uint64_t offset, void *with)
 	return false;
 }
 
+/* The next block's lines, to be written: the commit drains the stores, and would wait for each line not asked for. */
+static inline void expect(struct mqshm *h, uint64_t offset, uint64_t stride)
+{
+	for (uint64_t line = 0; line < stride && line < AHEAD; line += 64)
+		if (offset + line < h->span) __builtin_prefetch(h->base + offset + line, 1);
+}
+
 int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_t *gen)
 {
 	uint64_t stride;
@@ -164,7 +172,7 @@ int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_
 		while (c->next < c->end) {
 			*offset = unit_offset(h, c->unit) + c->next++ * stride;
 			if (likely(take(h, *offset, gen))) {
-				__builtin_prefetch(h->base + *offset + stride, 1);
+				expect(h, *offset + stride, stride);
 				return MQSHM_OK;
 			}
 		}

@@ -59,6 +59,8 @@ static bool take_row(struct mqshm *h, unsigned p, const char *program, uint32_t 
 	/* Release, to LIVE and after it: the identity is there for whoever reads one of these words. */
 	if (!mqi_cas64(&row->word, was, mqi_peer_word(PEER_JOINING, inc))) return false;
 	clear_waiter_bits(h, p);
+	/* Not by who swept the row: a second sweeper that is late would clear what is marked here. */
+	for (unsigned i = 0; i < MQI_SUBS / 64; i++) mqi_store_rlx(&row->touched[i], 0ull);
 	mqi_cas64(&row->word, mqi_peer_word(PEER_JOINING, inc), mqi_peer_word(PEER_LIVE, inc));
 	h->peer = p;
 	h->inc = inc;
@@ -102,7 +104,9 @@ bool mqi_peer_gone(struct mqshm *h, unsigned p, uint64_t word)
 	 * the fields are the new one's, and the CAS from `word` that is to follow fails. */
 	struct peer_shm *row = mqi_peer(h, p);
 	struct mqi_identity who = { mqi_load_rlx(&row->pid), mqi_load_rlx(&row->start_ticks), mqi_load_rlx(&row->pid_ns) };
-	return !mqi_identity_alive(&who);
+	/* In another pid namespace there is no second opinion: a container that ends takes all its processes along, and
+	 * nobody would be left there to tell. */
+	return who.pid_ns != h->identity.pid_ns || !mqi_identity_alive(&who);
 }
 
 unsigned mqi_peer_next_dead(struct mqshm *h, unsigned p, uint64_t *word)

@@ -28,7 +28,9 @@ static inline int mqi_slot_reserve(struct mqshm_sub *s, uint32_t *index, uint64_
 {
 	while (likely(s->next_slot < s->end_slot)) {
 		uint32_t i = s->next_slot++;
-		__builtin_prefetch(&s->slots[i + 1 < s->capacity ? i + 1 : i], 1);
+		const char *ahead = (const char *)&s->slots[i + 2 < s->capacity ? i + 2 : i];
+		__builtin_prefetch(ahead, 1); /* the store buffer waits for no line that was asked for in time */
+		__builtin_prefetch(ahead + 64, 1);
 		if (likely(mqi_slot_take(s, i, word))) {
 			*index = i;
 			return MQSHM_OK;
