@@ -168,6 +168,11 @@ void mqshm_sub_close(mqshm_sub_t *s); /* a private one ends; of a group this vie
  * that delivers it again. */
 int mqshm_receive(mqshm_sub_t *s, mqshm_delivery *out);
 int mqshm_receive_batch(mqshm_sub_t *s, uint32_t max, mqshm_delivery *out, uint32_t *got);
+/* Both in plain values, for bindings to which pointers are dear: the sequence number, or the negative result. */
+int64_t mqshm_publish_flat(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size);
+/* Into `room` bytes, aligned as a delivery: the delivery, then the payload; returns the size of both, or the negative
+ * result. Under MQSHM_ACK_NONE it is settled then. 0: not copied, for it has more than a payload or is over `room`. */
+int64_t mqshm_receive_flat(mqshm_sub_t *s, void *out, uint64_t room);
 /* Until a message may be there in one of them, a signal comes, or the time is over (negative: at most ~100 ms, then
  * MQSHM_TIMEOUT). Without the interpreter's lock. */
 int mqshm_wait(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns);

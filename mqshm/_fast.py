@@ -53,6 +53,13 @@ class Front(Sending, _front.Front):
         seqs = self._slow_publish_batch(topic, items, *args, **options)
         return seqs
 
+    def _slow(self, values: tuple[Any, ...], names: tuple[str, ...] | None) -> int:
+        """A publish with options, or that did not succeed at once."""
+        if names is None:
+            return self._slow_publish(*values)
+        count = len(values) - len(names)
+        return self._slow_publish(*values[:count], **dict(zip(names, values[count:], strict=True)))
+
     def _busy(self) -> bool:
         return bool(self._waiting) or super()._busy()
 

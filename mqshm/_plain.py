@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from struct import Struct
 from types import TracebackType
 from typing import Any
@@ -34,9 +35,10 @@ __all__ = ["Front", "Message", "Receiver", "bind", "forked"]
 
 EAGER = 4 << 10  # payloads up to this are copied at receive,
 EAGER_SETTLED = 16 << 10  # and up to this where receiving settles: cheaper than to hold and release
-EMPTY, LEASE_LOST = lib.MQSHM_EMPTY, lib.MQSHM_LEASE_LOST
-_NULL = ffi.NULL
-_publish, _receive, _ack = lib.mqshm_publish, lib.mqshm_receive, lib.mqshm_ack
+LEASE_LOST = lib.MQSHM_LEASE_LOST
+_NOTHING_THERE = -lib.MQSHM_EMPTY
+_HEAD = ffi.sizeof("mqshm_delivery")
+_publish, _receive = lib.mqshm_publish_flat, lib.mqshm_receive_flat
 
 
 class Front(Sending):
@@ -51,15 +53,16 @@ class Front(Sending):
         plain = type(data) is bytes and type(topic) is str and not (args or options)
         pointer = self._topics.get(topic) if plain else None
         if pointer is not None:
+            cells = self._cells
+            cell = cells.pop() if cells else self._enter()
             try:
-                cell = self._cells.pop()
-            except IndexError:
-                cell = self._enter()
-            try:
-                if not self.closed and _publish(self._core, pointer, data, len(data), _NULL, cell) == 0:
-                    return int(cell[0])
+                seq: int = -1 if self.closed else _publish(self._core, pointer, data, len(data))
             finally:
-                self._leave(cell)
+                cells.append(cell)
+                if self.closed:
+                    self._rest()
+            if seq >= 0:
+                return seq
         return self._slow_publish(topic, data, *args, **options)
 
     def publish_batch(self, topic: str, items: Any, *args: Any, **options: Any) -> Sequence[int]:
@@ -81,21 +84,17 @@ def _reader(*fields: str) -> Callable[[bytes], tuple[Any, ...]]:
     return Struct(layout).unpack_from
 
 
-def _copy(pointer: Any, size: int) -> bytes:
-    copied: bytes = ffi.buffer(pointer, size)[:]
-    return copied
-
-
-def _text(pointer: Any, size: int) -> str | None:
-    return _copy(pointer, size).decode(errors="surrogateescape") if size else None
-
-
-_read_sizes = _reader("size", "id_size", "headers_size", "key_size")
+_read_sizes = _reader("id_size", "headers_size", "key_size")
 
 
 def _field(name: str) -> Any:
     read = _reader(name)
     return property(lambda self: read(self._raw)[0])
+
+
+def _copy(pointer: Any, size: int) -> bytes:
+    copied: bytes = ffi.buffer(pointer, size)[:] if size else b""
+    return copied
 
 
 class Receiver(Taking):
@@ -105,34 +104,35 @@ class Receiver(Taking):
         self._subs = ffi.new("mqshm_sub_t *[]", [ffi.cast("mqshm_sub_t *", sub)])
         self._sub = self._subs[0]
         self._ack = ack
-        self._eager = EAGER_SETTLED if ack == lib.MQSHM_ACK_NONE else EAGER
-        self._message_class = message_class
+        self._settles = ack == lib.MQSHM_ACK_NONE
+        self._room = _HEAD + (EAGER_SETTLED if self._settles else EAGER)
         self._new = message_class.__new__
+        self._lazy = message_class
+        self._eager = _eager_class(message_class)
 
     def receive_nowait(self) -> Message | None:
         front = self._front
+        cells = front._deliveries
+        cell = cells.pop() if cells else self._new_cell()
         try:
-            cell = front._deliveries.pop()
-        except IndexError:
-            cell = self._new_cell()
-        try:
-            if self.closed or front.closed:
-                code = lib.MQSHM_CLOSED
-            else:
-                delivery, raw = cell
-                code = _receive(self._sub, delivery)
-                if code == 0:
-                    message = self._hand_out(delivery, raw[:])
-                    if message is not None:
-                        return message
-                    code = EMPTY
+            room, buffer = cell
+            size = -lib.MQSHM_CLOSED if self.closed or front.closed else _receive(self._sub, room, self._room)
+            if size > 0:
+                message: Message = self._new(self._eager)
+                message._receiver = self
+                message._raw = raw = buffer[:_HEAD]
+                message._copy = buffer[_HEAD:size]
+                message._lease = _BY_RECEIVING if self._settles else _Lease(raw, self, False)
+                return message
+            if size == 0:
+                return self._full_message(ffi.cast("mqshm_delivery *", room), buffer[:_HEAD])
         finally:
-            front._deliveries.append(cell)
+            cells.append(cell)
             if front.closed:
                 front._rest()
-        if code == EMPTY:
+        if size == _NOTHING_THERE:
             return None
-        self._failed(code)
+        self._failed(-size)
         return self.receive_nowait()
 
     def receive(self, timeout: float | None = None) -> Message | None:
@@ -178,66 +178,70 @@ class Receiver(Taking):
         return taken
 
     def _new_cell(self) -> Any:
-        delivery = ffi.new("mqshm_delivery *")
-        cell = (delivery, ffi.buffer(delivery))
+        room = ffi.new("uint64_t[]", (_HEAD + EAGER_SETTLED) // 8)
+        cell = (room, ffi.buffer(room))
         self._front._made.append(cell)
         return cell
 
-    def _hand_out(self, delivery: Any, raw: bytes) -> Message | None:
-        """None where the delivery went to another while it was copied."""
-        size, id_size, headers_size, key_size = _read_sizes(raw)
-        message = self._new(self._message_class)
+    def _full_message(self, delivery: Any, raw: bytes) -> Message | None:
+        """Of a delivery that has more than a payload, or too much of it to be copied now."""
+        lazy = delivery.size > self._room - _HEAD
+        message: Message = self._new(self._lazy if lazy else self._eager)
         message._receiver = self
-        message._raw = raw
-        message._texts = None
-        message._lease = None
-        message._data = None
-        message._unasked = settles = self._ack == lib.MQSHM_ACK_NONE
-        if not settles or size > self._eager:
-            message._lease = lease = _Lease(ffi.new("mqshm_delivery *", delivery[0]), self)
-        if id_size or headers_size or key_size:
-            message._texts = (
-                _text(delivery.id, id_size),
-                _text(delivery.key, key_size),
-                _copy(delivery.headers, headers_size) if headers_size else None,
-            )
-        if size <= self._eager:
-            message._data = _copy(delivery.data, size)
-            if settles:
-                code = _ack(delivery)
-            elif self._ack == lib.MQSHM_ACK_TIMEOUT and not lib.mqshm_delivery_held(delivery):
-                lease.end = NOTHING
-                code = LEASE_LOST
-            else:
-                return message
-        elif settles:
-            code = message._settle(None, 0, "")
-        else:
-            return message
+        message._lease = lease = _Lease(raw, self, lazy)
+        names = _copy(delivery.id, delivery.id_size) + _copy(delivery.headers, delivery.headers_size)
+        message._raw = raw + names + _copy(delivery.key, delivery.key_size)
+        if not lazy:
+            message._copy = _copy(delivery.data, delivery.size)
+        code = OK
+        if self._settles:
+            code = lease.ack()
+            lease.unasked = True
+        elif self._ack == lib.MQSHM_ACK_TIMEOUT and not lib.mqshm_delivery_held(delivery):
+            code = LEASE_LOST
         if code == OK:
             return message
+        lease.end = NOTHING  # it went to another while it was copied
         if code != LEASE_LOST:
             fail(code)
         return None
 
 
+@lru_cache(maxsize=1)
+def _eager_class(message_class: type) -> type:
+    """For messages that have a copy of their payload from the start, so that `data` is a plain slot."""
+    copy: Any = Message._copy  # type: ignore[misc]  # the slot itself
+    return type(message_class.__name__, (message_class,), {"__slots__": (), "data": copy})
+
+
 class _Lease:
     """One delivery: the right to settle it, and its memory. It lives as long as its message and the views of it."""
 
-    __slots__ = ("delay_ms", "delivery", "end", "epoch", "reason", "receiver", "settled", "viewed", "views")
+    end = NACK
+    delay_ms = 0
+    reason = b""
+    settled = viewed = False
+    unasked = False  # settled by receiving
+    data: bytes | None = None  # of a lazy one, once it was read
+    struct: Any = None
 
-    def __init__(self, delivery: Any, receiver: Receiver) -> None:
-        self.delivery = delivery
+    def __init__(self, raw: bytes, receiver: Receiver, lazy: bool) -> None:
+        self.raw = raw
         self.receiver = receiver
         self.epoch = _common.epoch
-        self.end = NACK
-        self.delay_ms = 0
-        self.reason = b""
-        self.settled = self.viewed = False
+        self.lazy = lazy  # the payload is not in `raw`
         self.views: list[None] = []
 
     def __del__(self) -> None:
-        self.finish()
+        if self.end != NOTHING:
+            self.finish()
+
+    @property
+    def delivery(self) -> Any:
+        if self.struct is None:
+            self.struct = ffi.new("mqshm_delivery *")
+            ffi.memmove(self.struct, self.raw, _HEAD)
+        return self.struct
 
     def call(self, function: Callable[..., int], *args: Any) -> int:
         front = self.receiver._front
@@ -246,6 +250,14 @@ class _Lease:
             return function(self.delivery, *args)
         finally:
             front._leave(cell)
+
+    def ack(self) -> int:
+        # Acked with its payload neither copied nor looked at, a message keeps it for as long as it lives.
+        keep = self.views or (self.lazy and self.data is None and not self.viewed)
+        code = self.call(lib.mqshm_ack_hold if keep else lib.mqshm_ack)
+        self.settled = True
+        self.end = RELEASE if keep and code == OK else NOTHING
+        return code
 
     def finish(self) -> int:
         how, self.end = self.end, NOTHING
@@ -257,13 +269,36 @@ class _Lease:
             return self.call(lib.mqshm_nack, self.delay_ms)
         return self.call(lib.mqshm_reject, self.reason, len(self.reason))
 
-    def view(self, size: int) -> memoryview:
-        """Anchored by a pointer whose end is the end of the view and of all that was made of it."""
+    def load(self) -> bytes:
+        """The payload of a lazy one."""
+        if self.data is None:
+            if self.end == NOTHING:
+                fail(UNREADABLE)
+            front = self.receiver._front
+            cell = front._enter()
+            try:
+                data = _copy(self.delivery.data, self.delivery.size)
+                ends = not self.settled and self.receiver._ack == lib.MQSHM_ACK_TIMEOUT and self.epoch == _common.epoch
+                if ends and not lib.mqshm_delivery_held(self.delivery):
+                    fail(UNREADABLE)  # another's by now, perhaps torn
+            finally:
+                front._leave(cell)
+            self.data = data
+            if self.settled and not self.views:
+                self.finish()
+        return self.data
+
+    def view(self) -> memoryview:
+        """Of the segment, anchored by a pointer whose end is the end of the view and of all that was made of it."""
+        if self.receiver._front.closed:
+            fail(FRONT_CLOSED)
+        if self.end == NOTHING:
+            fail(UNREADABLE)
         self.viewed = True
         self.views.append(None)
         self.receiver._front._views.append(None)
         anchor = ffi.gc(self.delivery.data, self.view_ended)
-        return memoryview(ffi.buffer(anchor, size)).toreadonly()
+        return memoryview(ffi.buffer(anchor, self.delivery.size)).toreadonly()
 
     def view_ended(self, _anchor: Any) -> None:
         front = self.receiver._front
@@ -275,13 +310,25 @@ class _Lease:
             front._rest()
 
 
-class Message(Received):
-    __slots__ = ("_data", "_lease", "_raw", "_receiver", "_texts", "_unasked")
+class _Settled:
+    """Stands for the lease of a message that receiving has copied and settled."""
 
-    _raw: bytes  # of the mqshm_delivery
-    _data: bytes | None
-    _lease: _Lease | None  # None: settled, and not in the segment any more
-    _texts: tuple[str | None, str | None, bytes | None] | None
+    lazy = False
+    settled = True
+
+    def __init__(self, unasked: bool) -> None:
+        self.unasked = unasked
+
+
+_BY_RECEIVING, _AND_ACKED = _Settled(True), _Settled(False)
+
+
+class Message(Received):
+    __slots__ = ("_copy", "_lease", "_raw", "_receiver")
+
+    _copy: bytes  # the payload, where it is not lazy
+    _raw: bytes  # a mqshm_delivery, then id, headers and key
+    _lease: Any  # a _Lease or a _Settled
 
     seq = _field("seq")
     attempt = _field("attempt")
@@ -293,51 +340,65 @@ class Message(Received):
     def __init__(self) -> None:
         raise TypeError("a received message is made by receiving it")
 
+    def _name(self, which: int) -> bytes | None:
+        if len(self._raw) == _HEAD:
+            return None
+        sizes = _read_sizes(self._raw)
+        start = _HEAD + sum(sizes[:which])
+        return self._raw[start : start + sizes[which]] if sizes[which] else None
+
     @property
     def id(self) -> str | None:
-        return self._texts[0] if self._texts else None
+        name = self._name(0)
+        return name.decode(errors="surrogateescape") if name else None
 
     @property
     def key(self) -> str | None:
-        return self._texts[1] if self._texts else None
+        name = self._name(2)
+        return name.decode(errors="surrogateescape") if name else None
 
     @property
     def _headers(self) -> bytes | None:
-        return self._texts[2] if self._texts else None
+        return self._name(1)
 
     @property
     def settled(self) -> bool:  # type: ignore[override]  # computed here, a field in C
-        return self._lease is None or self._lease.settled
+        settled: bool = self._lease.settled
+        return settled
+
+    @property
+    def _unasked(self) -> bool:  # type: ignore[override]
+        unasked: bool = self._lease.unasked
+        return unasked
+
+    @_unasked.setter
+    def _unasked(self, _asked: bool) -> None:
+        if self._lease is _BY_RECEIVING:
+            self._lease = _AND_ACKED
+        else:
+            self._lease.unasked = False
 
     @property
     def _epoch(self) -> int:  # type: ignore[override]
-        return self._lease.epoch if self._lease else _common.epoch
+        epoch: int = self._lease.epoch
+        return epoch
 
     @property
     def _delivery(self) -> Any:
-        assert self._lease is not None
         return self._lease.delivery
 
     @property
     def data(self) -> bytes:
-        if self._data is None:
-            self._load()
-        assert self._data is not None
-        return self._data
+        data: bytes = self._lease.load()
+        return data
 
     @property
     def view(self) -> memoryview:
         lease = self._lease
-        if self._data is None and self._receiver._ack == lib.MQSHM_ACK_TIMEOUT:
-            self._load()  # a lease that ends by itself would end under the view
-        if self._data is not None:
-            return memoryview(self._data)
-        assert lease is not None
-        if self._receiver._front.closed:
-            fail(FRONT_CLOSED)
-        if lease.end == NOTHING:
-            fail(UNREADABLE)
-        return lease.view(_read_sizes(self._raw)[0])
+        # A lease that ends by itself would end under the view.
+        copied = not lease.lazy or lease.data is not None or self._receiver._ack == lib.MQSHM_ACK_TIMEOUT
+        view: memoryview = memoryview(self.data) if copied else lease.view()
+        return view
 
     def ack(self) -> None:
         code = self._settle(None, 0, "")
@@ -365,44 +426,21 @@ class Message(Received):
         except Exception:
             pass  # the exception that is under way says more
 
-    def _load(self) -> None:
-        lease = self._lease
-        assert lease is not None
-        if lease.end == NOTHING:
-            fail(UNREADABLE)
-        front = self._receiver._front
-        cell = front._enter()
-        try:
-            data = _copy(lease.delivery.data, lease.delivery.size)
-            ends = not lease.settled and self._receiver._ack == lib.MQSHM_ACK_TIMEOUT and lease.epoch == _common.epoch
-            if ends and not lib.mqshm_delivery_held(lease.delivery):
-                fail(UNREADABLE)  # another's by now, perhaps torn
-        finally:
-            front._leave(cell)
-        self._data = data
-        if lease.settled and not lease.views:
-            lease.finish()
-
     def _settle(self, how: int | None, delay_ms: int, reason: str) -> int:
         """None acks. The others come at once, or after the last view."""
-        lease = self._lease
-        if lease is None or lease.settled:
+        lease: _Lease = self._lease
+        if lease.settled:
             return ALREADY_SETTLED
         if lease.epoch != _common.epoch:
             return int(FORKED)
         if self._receiver._front.closed:
             return FRONT_CLOSED
         if how is None:
-            # Acked with its payload neither copied nor looked at, a message keeps it for as long as it lives.
-            keep = lease.views or (self._data is None and not lease.viewed)
-            code = lease.call(lib.mqshm_ack_hold if keep else lib.mqshm_ack)
-            lease.settled = True
-            lease.end = RELEASE if keep and code == OK else NOTHING
-            return code
+            return lease.ack()
         encoded = reason.encode()
-        if self._data is None:
+        if lease.lazy:
             try:
-                self._load()
+                lease.load()
             except Exception:
                 pass  # no copy to read later: settled all the same
         lease.settled = True

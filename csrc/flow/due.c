@@ -27,10 +27,17 @@ void mqi_due_lower(struct mqshm_sub *s, uint32_t index, uint64_t ms)
 	lower(&s->shm->next_due, ms);
 }
 
-void mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t gen, uint64_t ms)
+/* Who comes late, after its lease has ended, must not write over the time of the next: whoever that is changes the time
+ * after the word, so where the word is still ours and the time then has not changed, it is ours as well. */
+bool mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t gen, uint64_t ms)
 {
-	mqi_store_rel(&s->times[index], mqi_lease(gen, ms));
+	uint64_t was;
+	do {
+		was = mqi_load_acq(&s->times[index]);
+		if (mqi_load_acq(&s->slots[index].word) != word) return false;
+	} while (!mqi_cas64(&s->times[index], was, mqi_lease(gen, ms)));
 	mqi_due_lower(s, index, ms);
+	return true;
 }
 
 /* One slot: fired, or the time at which it will be; 0 where it waits for none. */
@@ -40,8 +47,9 @@ static uint64_t look(struct mqshm_sub *s, uint32_t i, uint64_t now_ms)
 	uint64_t w = mqi_load_acq(&slot->word);
 	unsigned state = mqi_slot_state(w);
 	if (state != SLOT_LATER && state != SLOT_INFLIGHT) return 0;
-	uint64_t time = mqi_load_acq(&s->times[i]);
-	if (mqi_lease_tag(time) != (mqi_slot_gen(w) & 0xffffff)) return 0;
+	/* Or the next generation's: the holder is about to extend its lease, or to give it back for later. */
+	uint64_t time = mqi_load_acq(&s->times[i]), ahead = (mqi_lease_tag(time) - mqi_slot_gen(w)) & 0xffffff;
+	if (ahead > (state == SLOT_INFLIGHT)) return 0;
 	if (mqi_lease_ms(time) > now_ms) return mqi_lease_ms(time);
 	unsigned ring = mqi_place_ring(mqi_load_acq(&slot->place)) % MQI_PRIORITIES;
 	if (mqi_cas64(&slot->word, w, mqi_slot_word(SLOT_AGAIN, MQI_NOBODY, mqi_slot_gen(w) + 1, mqi_slot_attempts(w)))) {

@@ -93,8 +93,8 @@ static int deliver(struct mqi_claim *claim, const mqshm_envelope *e)
 	if (unlikely(e->delay_ms)) {
 		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_boot_ms() + e->delay_ms;
 		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(e->ring, MQI_NOWHERE));
-		mqi_due_set(s, claim->index, gen, due);
-		if (!mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))
+		if (!mqi_due_set(s, claim->index, claim->word, gen, due) ||
+		    !mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))
 			return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u was taken from its owner", claim->index, s->row);
 		mqi_due_lower(s, claim->index, due);
 	} else {
@@ -135,6 +135,7 @@ static int reserve_by_policy(struct mqshm_sub *s, const mqshm_envelope *e, struc
 static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct message *m)
 {
 	struct mqi_claim claim;
+	__builtin_prefetch(&s->rings[m->envelope->ring][s->tail[m->envelope->ring] & s->mask], 1);
 	int rc = reserve_by_policy(s, m->envelope, &claim);
 	if (unlikely(rc != MQSHM_OK)) {
 		if (rc != MQSHM_EMPTY) return rc;

@@ -149,6 +149,7 @@ int mqi_reap(struct mqshm *h, uint32_t *dead)
 		++*dead;
 	}
 	if (*dead == 0) return MQSHM_OK;
+	mqi_blocks_renew(h);
 	mqi_subs_sweep(h); /* what the dead had in hand of subscriptions that are closing is free now */
 	wake_everybody(h);
 	return MQSHM_OK;

@@ -74,7 +74,7 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 	if (unlikely(s->shm->max_attempts && attempt > s->shm->max_attempts)) return refuse(out, &s->counters->rejected);
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
 		uint64_t ms = out->ack_ms ? out->ack_ms : s->shm->ack_timeout_ms;
-		mqi_due_set(s, index, mqi_slot_gen(leased), mqi_boot_ms() + ms);
+		mqi_due_set_held(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms);
 	}
 	return MQSHM_OK;
 }
@@ -119,6 +119,8 @@ int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out)
 		if (unlikely(index >= s->capacity))
 			return mqi_fail(MQSHM_CORRUPT, "subscription %u: a ring leads to slot %u of %u", s->row, index, s->capacity);
 		struct slot_shm *slot = &s->slots[index];
+		__builtin_prefetch(slot, 1); /* to be written: else the claim would fetch the line a second time */
+		__builtin_prefetch((char *)slot + 64, 0);
 		uint64_t w = mqi_load_acq(&slot->word); /* the word first, then the place: see mqi_ring_link */
 		if (likely(mqi_claimable(mqi_slot_state(w)) && mqi_load_acq(&slot->place) == mqi_place(ring, h))) {
 			rc = mqi_claim(s, index, w, out);

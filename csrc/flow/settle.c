@@ -49,19 +49,25 @@ int mqi_settle(mqshm_delivery *d, uint64_t *counter)
 	return MQSHM_OK;
 }
 
-static int enter(const mqshm_delivery *d)
+/* What is held after its ack (FREEING) is not to be settled once more, and what is leased is not to be released. */
+static inline bool stands(const mqshm_delivery *d, unsigned state)
+{
+	return mqi_slot_state(d->word) == state && mqi_view_holds(d->sub);
+}
+
+static int enter(const mqshm_delivery *d, unsigned state)
 {
 	if (unlikely(!d->sub)) return mqi_fail(MQSHM_INVALID, "the delivery is empty");
 	int rc = mqi_enter(d->sub->h);
 	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "message %llu is leased to the parent process", (unsigned long long)d->seq);
-	if (likely(mqi_view_holds(d->sub))) return MQSHM_OK;
+	if (likely(stands(d, state))) return MQSHM_OK;
 	mqi_leave(d->sub->h); /* a lease keeps its slot: what is gone was not leased any more */
 	return lost(d);
 }
 
 static int end(mqshm_delivery *d, uint64_t *counter)
 {
-	int rc = enter(d);
+	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	rc = mqi_settle(d, counter);
 	unhold(d);
@@ -75,14 +81,15 @@ int mqshm_ack_batch(mqshm_delivery *d, uint32_t n, uint32_t *acked)
 {
 	*acked = 0;
 	if (n == 0) return MQSHM_OK;
-	int rc = enter(d);
-	if (unlikely(rc != MQSHM_OK)) return rc;
+	struct mqshm *h = d->sub->h;
+	int rc = mqi_enter(h);
+	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the messages are leased to the parent process");
 	for (uint32_t i = 0; i < n; i++) {
-		if (unlikely(i > 0 && !mqi_view_holds(d[i].sub))) continue;
+		if (unlikely(!stands(&d[i], SLOT_INFLIGHT))) continue;
 		*acked += mqi_settle(&d[i], &d[i].sub->counters->settled) == MQSHM_OK;
 		unhold(&d[i]);
 	}
-	mqi_leave(d->sub->h);
+	mqi_leave(h);
 	return MQSHM_OK;
 }
 
@@ -105,15 +112,15 @@ static uint64_t backoff_ms(const struct mqshm_sub *s, unsigned attempt)
  * that the compare-and-swap makes. */
 int mqshm_nack(mqshm_delivery *d, uint32_t delay_ms)
 {
-	int rc = enter(d);
+	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	struct mqshm_sub *s = d->sub;
 	uint64_t ms = delay_ms == UINT32_MAX ? backoff_ms(s, d->attempt) : delay_ms;
 	if (ms) rc = mqi_due_prepare(s);
 	if (rc == MQSHM_OK && ms) {
 		uint64_t due = mqi_boot_ms() + ms, later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
-		mqi_due_set(s, d->slot, mqi_slot_gen(later), due);
-		if (mqi_cas64(&s->slots[d->slot].word, d->word, later)) mqi_due_lower(s, d->slot, due);
+		if (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) && mqi_cas64(&s->slots[d->slot].word, d->word, later))
+			mqi_due_lower(s, d->slot, due);
 		else rc = lost(d);
 	} else if (rc == MQSHM_OK) {
 		if (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) mqi_made_again(s, d->slot);
@@ -127,14 +134,13 @@ int mqshm_nack(mqshm_delivery *d, uint32_t delay_ms)
 
 int mqshm_extend(mqshm_delivery *d, uint64_t ms)
 {
-	int rc = enter(d);
+	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	struct mqshm_sub *s = d->sub;
 	uint64_t now = restate(d->word, SLOT_INFLIGHT, s->h->peer, 1);
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
 		uint64_t due = mqi_boot_ms() + ms;
-		mqi_due_set(s, d->slot, mqi_slot_gen(now), due);
-		if (mqi_cas64(&s->slots[d->slot].word, d->word, now)) {
+		if (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due) && mqi_cas64(&s->slots[d->slot].word, d->word, now)) {
 			d->word = now;
 			mqi_due_lower(s, d->slot, due);
 		} else rc = lost(d);
@@ -150,7 +156,7 @@ int mqshm_delivery_held(const mqshm_delivery *d)
 
 int mqshm_ack_hold(mqshm_delivery *d)
 {
-	int rc = enter(d);
+	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	uint64_t freeing = restate(d->word, SLOT_FREEING, d->sub->h->peer, 0);
 	if (mqi_cas64(&d->sub->slots[d->slot].word, d->word, freeing)) {
@@ -164,9 +170,9 @@ int mqshm_ack_hold(mqshm_delivery *d)
 
 int mqshm_release(mqshm_delivery *d)
 {
-	int rc = enter(d);
+	int rc = enter(d, SLOT_FREEING);
 	if (unlikely(rc != MQSHM_OK)) return rc;
-	if (mqi_load_acq(&d->sub->slots[d->slot].word) != d->word || mqi_slot_state(d->word) != SLOT_FREEING) rc = lost(d);
+	if (mqi_load_acq(&d->sub->slots[d->slot].word) != d->word) rc = lost(d);
 	else if (d->block) mqi_finish_freeing(d->sub, d->slot, d->word, d->block, d->block_gen, d->bit);
 	else mqi_slot_free(d->sub, d->slot, d->word);
 	mqi_leave(d->sub->h);

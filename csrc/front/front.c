@@ -1,9 +1,8 @@
 /* mqshm._front: publish, receive and settle on CPython where they succeed at once, without the crossing of cffi that
  * costs more than the work. Decides nothing: it turns Python's arguments into calls of the functions in mqshm_front_api,
  * and their results into objects. All else goes to methods of the subclasses that mqshm/_fast.py makes of these types:
- * Front, one per attached broker; Receiver, one per subscription; Message, one per delivery.
- *
- * The interpreter's lock guards every field here. It is held in all calls but the one that waits.
+ * Front, one per attached broker; Receiver, one per subscription; Message, one per delivery. The interpreter's lock guards
+ * every field here, and is held in all calls but the one that waits.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -18,13 +17,13 @@
 
 /* What _failed gets besides a mqshm_result; but not RAISED, after which a Python exception is set. */
 enum { ALREADY_SETTLED = -1, FRONT_CLOSED = -2, RAISED = -3, UNREADABLE = -4, NOT_A_MESSAGE = -5 };
-
 enum {
 	TOPICS = 64,              /* entries of a front's cache */
 	EAGER = 4 << 10,          /* payloads up to this are copied at receive, */
 	EAGER_SETTLED = 16 << 10, /* and up to this where receiving settles: cheaper than to hold and release */
 	POOL = 512,               /* dead messages kept for the next: two large batches */
 	CHUNK = 64,               /* deliveries on the stack */
+	LOWEST_RING = 4,          /* of priority 0; ring 0 is of 40 */
 	SLICE_NS = 100000000,     /* how long another thread's close may go unnoticed */
 };
 
@@ -43,6 +42,7 @@ typedef struct {
 
 typedef struct {
 	PyObject_HEAD
+	PyObject *args; /* keeps what it was made of */
 	Front *front;
 	PyTypeObject *eager, *lazy; /* classes of messages with and without a copy of their payload */
 	mqshm_sub_t *sub;
@@ -55,12 +55,9 @@ enum end { NOTHING = 0, RELEASE = 1, NACK = 2, REJECT = 3 };
 
 /* Not tracked by the collector: that would cost more than all the rest here. A message refers to strings and to its
  * receiver; only one that is kept on its own broker makes a cycle. Its views are exports of the message itself. */
-typedef struct Message {
+typedef struct {
 	PyObject_HEAD
-	union {
-		Receiver *receiver;
-		struct Message *next; /* in the pool */
-	};
+	Receiver *receiver; /* in the pool: the next message of it */
 	PyObject *data;   /* NULL: in the segment only */
 	PyObject *id, *headers, *key, *reason;
 	mqshm_delivery d;
@@ -73,26 +70,31 @@ static PyTypeObject *front_type, *message_type;
 static Message *pool;
 static unsigned pool_size;
 
+/* Takes over `args`. The name is interned: type caches go by its address, and would fill with ever new ones. */
+static PyObject *call(void *o, const char *method, PyObject *args)
+{
+	PyObject *name = PyUnicode_InternFromString(method), *function = name ? PyObject_GetAttr(o, name) : NULL;
+	PyObject *result = function && args ? PyObject_Call(function, args, NULL) : NULL;
+	Py_XDECREF(name);
+	Py_XDECREF(function);
+	Py_XDECREF(args);
+	return result;
+}
+
 /* None also where Python could repair what failed: try again. Raises otherwise. */
 static PyObject *none(void *o, int result)
 {
 	if (likely(result == MQSHM_OK)) return Py_NewRef(Py_None);
-	return result == RAISED ? NULL : PyObject_CallMethod(o, "_failed", "i", result);
+	return result == RAISED ? NULL : call(o, "_failed", Py_BuildValue("(i)", result));
 }
 
 static PyObject *slow_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
-	Py_ssize_t named = kwnames ? PyTuple_Size(kwnames) : 0, i = 0;
+	Py_ssize_t all = n + (kwnames ? PyTuple_Size(kwnames) : 0), i = 0;
 	PyErr_Clear(); /* of an argument that was not plain: there are better words for it */
-	PyObject *function = PyObject_GetAttrString((PyObject *)f, "_slow_publish");
-	PyObject *positional = PyTuple_New(n), *keywords = PyDict_New();
-	while (positional && i < n && !PyTuple_SetItem(positional, i, Py_NewRef(args[i]))) i++;
-	while (keywords && i < n + named && !PyDict_SetItem(keywords, PyTuple_GetItem(kwnames, i - n), args[i])) i++;
-	PyObject *result = function && positional && i == n + named ? PyObject_Call(function, positional, keywords) : NULL;
-	Py_XDECREF(function);
-	Py_XDECREF(positional);
-	Py_XDECREF(keywords);
-	return result;
+	PyObject *values = PyTuple_New(all);
+	while (values && i < all && !PyTuple_SetItem(values, i, Py_NewRef(args[i]))) i++;
+	return call(f, "_slow", values ? Py_BuildValue("(NO)", values, kwnames ? kwnames : Py_None) : NULL);
 }
 
 static inline int topic_of(Front *f, PyObject *name, mqshm_topic_t **out)
@@ -124,15 +126,25 @@ static inline bool payload(PyObject *o, const void **data, uint64_t *size, Py_bu
 	return *data;
 }
 
+static bool only_priority(PyObject *kwnames, PyObject *value, mqshm_envelope *e)
+{
+	if (PyTuple_Size(kwnames) != 1 || PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "priority")) return false;
+	long priority = PyLong_AsLong(value); /* -1 where it is not a number */
+	*e = (mqshm_envelope){ .ring = (uint32_t)(LOWEST_RING - priority / 10) };
+	return priority >= 0 && priority <= 10 * LOWEST_RING && priority % 10 == 0;
+}
+
 static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
-	if (likely(n == 2 && !kwnames && PyUnicode_CheckExact(args[0]) && !f->closed)) {
+	mqshm_envelope e;
+	bool plain = likely(n == 2) && PyUnicode_CheckExact(args[0]) && !f->closed;
+	if (likely(plain && (!kwnames || only_priority(kwnames, args[2], &e)))) {
 		const void *data;
 		uint64_t size, seq;
 		mqshm_topic_t *topic;
 		Py_buffer buffer = { .obj = NULL };
 		int result = likely(payload(args[1], &data, &size, &buffer)) ? topic_of(f, args[0], &topic) : MQSHM_INVALID;
-		if (likely(result == MQSHM_OK)) result = api->publish(f->handle, topic, data, size, NULL, &seq);
+		if (likely(result == MQSHM_OK)) result = api->publish(f->handle, topic, data, size, kwnames ? &e : NULL, &seq);
 		if (unlikely(buffer.obj)) PyBuffer_Release(&buffer);
 		if (likely(result == MQSHM_OK)) return PyLong_FromUnsignedLongLong(seq);
 	}
@@ -194,7 +206,7 @@ static void rest(Front *f)
 	if (likely(!f->closed) || f->waiting || f->views) return;
 	PyObject *type, *value, *trace;
 	PyErr_Fetch(&type, &value, &trace);
-	PyObject *nothing = PyObject_CallMethod((PyObject *)f, "_rest", NULL);
+	PyObject *nothing = call(f, "_rest", PyTuple_New(0));
 	if (!nothing) PyErr_WriteUnraisable((PyObject *)f);
 	Py_XDECREF(nothing);
 	PyErr_Restore(type, value, trace);
@@ -212,21 +224,23 @@ static int end(Message *m)
 	return api->reject(&m->d, reason, (uint32_t)size);
 }
 
-/* A message that is acked with its payload neither copied nor looked at keeps it for as long as it lives. */
-static inline int ack(Message *m)
-{
-	bool keep = m->views || (!m->data && !m->viewed);
-	int result = unlikely(keep) ? api->ack_hold(&m->d) : api->ack(&m->d);
-	m->settled = true;
-	m->end = unlikely(keep) && result == MQSHM_OK ? RELEASE : NOTHING;
-	return result;
-}
-
 static int may_settle(Message *m)
 {
 	if (unlikely(m->settled)) return ALREADY_SETTLED;
 	if (unlikely(m->epoch != epoch)) return MQSHM_FORKED;
 	return unlikely(m->receiver->front->closed) ? FRONT_CLOSED : MQSHM_OK;
+}
+
+/* A message that is acked with its payload neither copied nor looked at keeps it for as long as it lives. */
+static inline int ack(Message *m)
+{
+	bool keep = m->views || (!m->data && !m->viewed);
+	int result = may_settle(m);
+	if (unlikely(result != MQSHM_OK)) return result;
+	result = unlikely(keep) ? api->ack_hold(&m->d) : api->ack(&m->d);
+	m->settled = true;
+	m->end = unlikely(keep) && result == MQSHM_OK ? RELEASE : NOTHING;
+	return result;
 }
 
 static int load(Message *m)
@@ -245,11 +259,7 @@ static int load(Message *m)
 	return MQSHM_OK;
 }
 
-static PyObject *message_ack(Message *m, PyObject *Py_UNUSED(unused))
-{
-	int result = may_settle(m);
-	return none(m, likely(result == MQSHM_OK) ? ack(m) : result);
-}
+static PyObject *message_ack(Message *m, PyObject *Py_UNUSED(unused)) { return none(m, ack(m)); }
 
 /* NACK and REJECT: at once, or after the last view. */
 static PyObject *message_end(Message *m, PyObject *args)
@@ -274,7 +284,7 @@ static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
 {
 	if (m->settled) Py_RETURN_NONE;
 	if (n == 0 || args[0] == Py_None) return message_ack(m, NULL);
-	PyObject *nothing = PyObject_CallMethod((PyObject *)m, "nack", NULL);
+	PyObject *nothing = call(m, "nack", PyTuple_New(0));
 	if (nothing || !PyErr_ExceptionMatches(PyExc_Exception)) return nothing;
 	PyErr_Clear(); /* the exception that is under way says more */
 	Py_RETURN_NONE;
@@ -323,7 +333,7 @@ static void message_dealloc(Message *m)
 	Py_XDECREF(m->key);
 	Py_XDECREF(m->reason);
 	if (likely(pool_size < POOL)) {
-		m->next = pool;
+		m->receiver = (Receiver *)pool;
 		pool = m;
 		pool_size++;
 	} else
@@ -351,7 +361,7 @@ static int hand_out(Receiver *r, mqshm_delivery *d, Message **out)
 	if (unlikely(!m)) return api->nack(d, 0), RAISED;
 	if (d != &m->d) m->d = *d;
 	d = &m->d;
-	pool = m->next;
+	pool = (Message *)m->receiver;
 	pool_size--;
 	bool eager = d->size <= (r->ack == MQSHM_ACK_NONE ? EAGER_SETTLED : EAGER);
 	PyObject_Init((PyObject *)m, likely(eager) ? r->eager : r->lazy);
@@ -465,8 +475,7 @@ static PyObject *receiver_ack_batch(Receiver *r, PyObject *messages)
 	PyObject *tuple = PySequence_Tuple(messages);
 	for (Py_ssize_t i = 0; tuple && i < PyTuple_Size(tuple); i++) {
 		Message *m = (Message *)PyTuple_GetItem(tuple, i);
-		int result = PyObject_TypeCheck((PyObject *)m, message_type) ? may_settle(m) : NOT_A_MESSAGE;
-		if (likely(result == MQSHM_OK)) result = ack(m);
+		int result = PyObject_TypeCheck((PyObject *)m, message_type) ? ack(m) : NOT_A_MESSAGE;
 		acked += result == MQSHM_OK;
 		if (unlikely(result != MQSHM_OK && result != MQSHM_LEASE_LOST && result != ALREADY_SETTLED)) {
 			none(result == NOT_A_MESSAGE ? (PyObject *)r : (PyObject *)m, result);
@@ -479,17 +488,12 @@ static PyObject *receiver_ack_batch(Receiver *r, PyObject *messages)
 
 static PyObject *receiver_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-	PyObject *front, *eager, *lazy;
-	unsigned long long sub;
-	int ack;
-	if (!PyArg_ParseTuple(args, "O!KiO!O!", front_type, &front, &sub, &ack, &PyType_Type, &eager, &PyType_Type, &lazy)) return NULL;
 	Receiver *r = (Receiver *)PyType_GenericAlloc(type, 0);
-	if (!r) return NULL;
-	r->front = (Front *)Py_NewRef(front);
-	r->eager = (PyTypeObject *)Py_NewRef(eager);
-	r->lazy = (PyTypeObject *)Py_NewRef(lazy);
-	r->sub = (mqshm_sub_t *)(uintptr_t)sub;
-	r->ack = ack;
+	unsigned long long sub = 0;
+	if (r) r->args = Py_NewRef(args);
+	if (r && !PyArg_ParseTuple(args, "O!KiO!O!", front_type, &r->front, &sub, &r->ack, &PyType_Type, &r->eager, &PyType_Type, &r->lazy))
+		Py_CLEAR(r);
+	if (r) r->sub = (mqshm_sub_t *)(uintptr_t)sub;
 	return (PyObject *)r;
 }
 
@@ -497,9 +501,7 @@ static PyObject *receiver_new(PyTypeObject *type, PyObject *args, PyObject *Py_U
 static int receiver_traverse(Receiver *r, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE((PyObject *)r));
-	Py_VISIT(r->front);
-	Py_VISIT(r->eager);
-	Py_VISIT(r->lazy);
+	Py_VISIT(r->args);
 	return 0;
 }
 
@@ -507,9 +509,7 @@ static void receiver_dealloc(Receiver *r)
 {
 	PyTypeObject *type = Py_TYPE((PyObject *)r);
 	PyObject_GC_UnTrack(r);
-	Py_XDECREF((PyObject *)r->front);
-	Py_XDECREF((PyObject *)r->eager);
-	Py_XDECREF((PyObject *)r->lazy);
+	Py_XDECREF(r->args);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(r);
 	Py_DECREF(type);
 }

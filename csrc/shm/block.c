@@ -44,14 +44,16 @@ static inline uint32_t run_of(const struct unit_shm *u, uint32_t block)
 	return run;
 }
 
-/* A payload chunk that can be looked at; its fields were written before ACTIVE and stay. */
+/* A payload chunk that can be looked at; its fields were written before ACTIVE and stay. A region's unit may just become
+ * something else while it is looked at, but as a region's its word says that none of it is memory. */
 static bool is_chunk(const struct unit_shm *u, uint64_t *committed)
 {
 	uint64_t w = mqi_load_acq(&u->word);
 	unsigned state = mqi_area_state(w);
 	*committed = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
-	return (state == AREA_ACTIVE || state == AREA_GROWING) && u->kind == UNIT_BLOCKS && u->stride >= 64 && u->stride % 64 == 0 &&
-	       u->blocks >= 1 && (uint64_t)u->stride * u->blocks <= (uint64_t)u->units << MQI_UNIT_SHIFT;
+	if ((state != AREA_ACTIVE && state != AREA_GROWING) || mqi_load_rlx(&u->kind) != UNIT_BLOCKS) return false;
+	uint64_t stride = mqi_load_rlx(&u->stride), blocks = mqi_load_rlx(&u->blocks), units = mqi_load_rlx(&u->units);
+	return stride >= 64 && stride % 64 == 0 && blocks >= 1 && stride * blocks <= units << MQI_UNIT_SHIFT;
 }
 
 static uint64_t known_units(struct mqshm *h)
@@ -116,20 +118,35 @@ static bool find_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t strid
 	return false;
 }
 
-/* More memory for the chunk that this process grew last in this class, or a new chunk. */
+/* A chunk of this stride with address space to grow into, whoever began it: its process may be gone. 0: none. */
+static uint64_t unfinished_chunk(struct mqshm *h, uint64_t stride)
+{
+	uint64_t top = known_units(h), committed;
+	for (uint64_t unit = 1; unit < top; unit++) {
+		struct unit_shm *u = mqi_unit(h, unit);
+		if (is_chunk(u, &committed) && u->stride == stride && committed / stride < u->blocks) return unit;
+	}
+	return 0;
+}
+
+/* More memory for the chunk that this process grew last in this class, for another's, or for a new chunk. */
 static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
 {
 	uint64_t unit = h->growing[class], committed = 0;
-	struct unit_shm *u = unit ? mqi_unit(h, unit) : NULL;
-	if (!u || !is_chunk(u, &committed) || u->stride != stride || committed / stride >= u->blocks) {
-		uint64_t units = stride <= CHUNKED ? 1 : (stride + MQI_UNIT - 1) >> MQI_UNIT_SHIFT;
-		int rc = mqi_units_claim(h, units, &unit);
-		if (rc != MQSHM_OK) return rc;
-		mqi_units_publish(h, unit, units, UNIT_BLOCKS, (uint32_t)stride, stride <= CHUNKED ? (uint32_t)(MQI_UNIT / stride) : 1);
+	if (!unit || !is_chunk(mqi_unit(h, unit), &committed) || mqi_unit(h, unit)->stride != stride ||
+	    committed / stride >= mqi_unit(h, unit)->blocks) {
+		unit = unfinished_chunk(h, stride);
+		if (!unit) {
+			uint64_t units = stride <= CHUNKED ? 1 : (stride + MQI_UNIT - 1) >> MQI_UNIT_SHIFT;
+			int rc = mqi_units_claim(h, units, &unit);
+			if (rc != MQSHM_OK) return rc;
+			mqi_units_publish(h, unit, units, UNIT_BLOCKS, (uint32_t)stride, stride <= CHUNKED ? (uint32_t)(MQI_UNIT / stride) : 1);
+		}
 		h->growing[class] = (uint32_t)unit;
-		u = mqi_unit(h, unit);
-		committed = 0;
 	}
+	struct unit_shm *u = mqi_unit(h, unit);
+	if (!is_chunk(u, &committed)) return mqi_fail(MQSHM_CORRUPT, "unit %llu is no chunk any more", (unsigned long long)unit);
+	if (committed / stride >= u->blocks) return MQSHM_OK; /* another process grew it meanwhile */
 	uint64_t had = committed / stride, ahead = committed < 16384 ? 16384 : committed;
 	if (stride > LARGE) ahead = 0;
 	if ((had + 1) * stride + ahead > (uint64_t)u->blocks * stride) ahead = (u->blocks - had - 1) * stride;
@@ -297,6 +314,30 @@ void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t 
 	for (uint64_t i = word % MQI_HOLDERS; i < words; i += MQI_HOLDERS)
 		if (mqi_load_sc(&wide[i]) != wide_word(gen, 0)) return;
 	clear_holder(h, offset, gen, (uint32_t)(word % MQI_HOLDERS));
+}
+
+static bool any_free(struct mqshm *h, uint64_t unit, uint64_t from, uint64_t end)
+{
+	uint64_t stride = mqi_unit(h, unit)->stride;
+	for (uint64_t i = from; i < end; i++)
+		if (mqi_block_state(mqi_load_rlx(&mqi_block(h, unit_offset(h, unit) + i * stride)->word)) == BLOCK_FREE) return true;
+	return false;
+}
+
+void mqi_blocks_renew(struct mqshm *h)
+{
+	uint64_t top = known_units(h), committed;
+	for (uint64_t unit = 1; unit < top; unit++) {
+		struct unit_shm *u = mqi_unit(h, unit);
+		if (!is_chunk(u, &committed)) continue;
+		uint64_t seen = mqi_load_rlx(&u->free_runs);
+		if (seen) hint(h, unit, (uint32_t)__builtin_ctzll(seen)); /* the unit's as well */
+		uint64_t have = committed / u->stride < u->blocks ? committed / u->stride : u->blocks;
+		for (uint32_t run = 0; run < runs_of(u) && run_start(u, run) < have; run++) {
+			uint64_t end = run + 1 < runs_of(u) && run_start(u, run + 1) < have ? run_start(u, run + 1) : have;
+			if (!(seen >> run & 1) && any_free(h, unit, run_start(u, run), end)) hint(h, unit, run);
+		}
+	}
 }
 
 void mqi_blocks_each(struct mqshm *h, bool (*each)(struct mqshm *h, uint64_t offset, void *with), void *with)

@@ -43,6 +43,8 @@ bool mqi_block_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit
 /* Clears a receiver's bit, once or again. */
 void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit);
 
+/* Hints for free blocks that have none: who took the hint died before it took a block. Used by reap. */
+void mqi_blocks_renew(struct mqshm *h);
 /* Every block of every chunk: for reaping and inspection. Stops when `each` says false. */
 void mqi_blocks_each(struct mqshm *h, bool (*each)(struct mqshm *h, uint64_t offset, void *with), void *with);
 

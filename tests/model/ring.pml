@@ -6,20 +6,23 @@
  * shared cursors are raised or not, as it happens.
  *
  * NACKS, LEASES  how many deliveries are given back, or lose their lease
+ * NOTICK   nobody renews hints: enough unless a process is stopped
+ * LONE     one receiver; THREADS: both are threads of one process, and named alike
  * BAD_...  NEWCLAIM a slot in NEW is claimable; PLACELATE the place is stored after OFFER; PLACEFIRST the receiver reads
  *          the place before the word; TAILFIRST the tail is taken before the cell is filled; NOGEN generations are not
- *          compared; NOCYCLE a cell's cycle is not compared by who fills it; NOFULL the publisher does not look whether
- *          the cell still leads to a message; BLINDHEAD head goes on without a look at the slot; LINKEDFREE who repairs
- *          an OFFER does not look at its cell; REQUEUE what is given back goes through NEW; HINTLATE the hint is cleared
- *          after the look; NOTICK nobody renews hints
+ *          compared; NOCYCLE a cell's cycle is not compared by who fills it; SKIPLOST a receiver whose claim failed goes
+ *          on to the next cell; LINKEDFREE who repairs an OFFER does not look at its cell; REQUEUE what is given back
+ *          goes through NEW; HINTLATE the hint is cleared after the look.
+ *          N=1 with S=2 is a fault too: a ring with fewer cells than slots
  */
 #ifndef REAPERS
 #define REAPERS 1
 #endif
 #define PROCS 6
-#define VICTIM(i) (i < 4 + REAPERS && i != STEADY)
-#ifndef STEADY
-#define STEADY 9        /* a process that is never struck */
+#ifdef LONE
+#define VICTIM(i) (i < 4 + REAPERS && i != 3)
+#else
+#define VICTIM(i) (i < 4 + REAPERS)
 #endif
 #include "common.pml"
 #ifndef N
@@ -39,6 +42,11 @@
 #endif
 #ifndef LEASES
 #define LEASES 0
+#endif
+#ifdef THREADS
+#define ME 2
+#else
+#define ME me
 #endif
 #define M (M0 + M1)
 #define FREE 0
@@ -99,7 +107,6 @@ link:
 #endif
 	   :: else
 	   fi;
-#ifndef BAD_NOFULL
 	   if
 	   :: t - seen >= N ->                  /* help head on, or find that t was stale */
 		STEP h = (head > seen -> head : seen); END
@@ -129,7 +136,6 @@ link:
 		if :: i == S -> i = 0; v = 0; goto link :: else fi
 	   :: else
 	   fi;
-#endif
 #ifndef BAD_PLACELATE
 	   STEP place[s] = t; END
 #endif
@@ -162,7 +168,7 @@ link:
 #define CLAIMED(s) assert(content[s] != NOWHERE); m = content[s]; claims[m] = claims[m] + 1; \
 	assert(claims[m] <= 1 + requeues[m]); \
 	assert(struck || m == 0 || m == M0 || claims[m - 1] > 0)
-#define CLAIM(s, x, o, g) STEP if :: IS(s, x, o, g) -> state[s] = INFLIGHT; owner[s] = me; gen[s] = gen[s] + 1; g = gen[s]; \
+#define CLAIM(s, x, o, g) STEP if :: IS(s, x, o, g) -> state[s] = INFLIGHT; owner[s] = ME; gen[s] = gen[s] + 1; g = gen[s]; \
 	won = 1; CLAIMED(s) :: else -> won = 0 fi; END
 
 #ifdef BAD_REQUEUE
@@ -229,9 +235,9 @@ proctype receiver(byte me) {
 			:: won -> h++;
 				RAISE(head, h);
 				goto settle
-			:: else                         /* another has it, or a reaper made it READY: look again */
-#ifdef BAD_BLINDHEAD
-				-> h++
+			:: else ->                      /* another has it, or a reaper made it READY: look again */
+#ifdef BAD_SKIPLOST
+				h++
 #endif
 			fi
 		:: else ->
@@ -243,11 +249,11 @@ proctype receiver(byte me) {
 	   fi;
 	   goto next;
 settle:	   won = 0; x = 0;
-	   STEP assert(!IS(s, INFLIGHT, me, g) || content[s] == m); END
+	   STEP assert(!IS(s, INFLIGHT, ME, g) || content[s] == m); END
 	   if
-	   :: STEP if :: IS(s, INFLIGHT, me, g) -> state[s] = FREE; owner[s] = NOBODY; assert(!settled[m]); settled[m] = 1 :: else fi; END
+	   :: STEP if :: IS(s, INFLIGHT, ME, g) -> state[s] = FREE; owner[s] = NOBODY; assert(!settled[m]); settled[m] = 1 :: else fi; END
 	   :: WHEN(nacks > 0) nacks--; END
-		GIVEBACK(s, me, g)
+		GIVEBACK(s, ME, g)
 	   fi;
 	   s = 0; g = 0; m = 0;
 next:	   skip
@@ -288,14 +294,19 @@ proctype reaper(byte me) {
 	   :: else -> break
 	   od;
 	   STEP swept[d] = 1; d = 0; s = 0; x = 0; g = 0; o = 0; END
-#ifndef BAD_NOTICK
+#ifndef NOTICK
 	:: WHEN(!hint && (state[0] == AGAIN || state[S - 1] == AGAIN)) hint = 1; END
 #endif
 	od;
 	DEAD(d = 0; s = 0; x = 0; g = 0; o = 0; p = 0; won = 0; leads = 0; struck = 1)
 }
 
-#define WORKING ((go[2] || go[3]) && (go[4] || (REAPERS > 1 && go[5])))
+#ifdef LONE
+#define RECEIVES go[2]
+#else
+#define RECEIVES (go[2] || go[3])
+#endif
+#define WORKING (RECEIVES && (go[4] || (REAPERS > 1 && go[5])))
 #define STUCK(s) (owner[s] != NOBODY && alive[owner[s]] && !go[owner[s]])   /* in a stopped process's hands */
 active proctype monitor() {
 	byte s, m; bit held;
@@ -324,7 +335,10 @@ active proctype monitor() {
 }
 
 init { atomic {
-	run publisher(0); run publisher(1); run receiver(2); run receiver(3); run reaper(4);
+	run publisher(0); run publisher(1); run receiver(2); run reaper(4);
+#ifndef LONE
+	run receiver(3);
+#endif
 #if REAPERS > 1
 	run reaper(5);
 #endif

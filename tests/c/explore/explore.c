@@ -1,7 +1,7 @@
-/* explore [--short | --long] [--program NAME] [--replay SCHEDULE] [--list]
+/* explore [--short | --long] [--seconds N] [--program NAME] [--replay SCHEDULE] [--list]
  *
- * Each program is explored with 0, 1, ... deviations, all executions of each. Where that takes longer than a program's
- * share of the time, the rest of its time goes to executions drawn at random within the bound; the report says so. */
+ * Each program is explored with 0, 1, ... deviations, all executions of each. Where that takes longer than half of a
+ * program's share of the time, the rest goes to executions drawn at random within the bound; the report says so. */
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,18 +14,19 @@
 #include "memory.h"
 #include "programs.h"
 
-#define SHORT_NS 1800000000ull
-#define LONG_NS 30000000000ull
+#define SHORT_S 50
+#define LONG_S 840
+#define NS 1000000000ull
 
 struct tally {
-	uint64_t executions, sampled;
+	uint64_t executions, runs, sampled;
 	uint32_t steps;
 };
 
 static void set_up(const struct program *p)
 {
 	ledger_clear();
-	act_as(SURVIVOR);
+	search_set_up();
 	p->setup();
 	world_freeze();
 }
@@ -34,6 +35,8 @@ static bool run(struct tally *t)
 {
 	ledger_restore();
 	bool fine = search_run();
+	t->runs++;
+	if (search_pruned()) return fine;
 	t->executions++;
 	if (search_steps() > t->steps) t->steps = search_steps();
 	return fine;
@@ -52,7 +55,7 @@ static int exhaust(const struct program *p, unsigned deviations, uint64_t until,
 		search_begin(p, DEPTH_FIRST, deviations);
 		do {
 			if (!run(t)) return -1;
-			if (t->executions % 64 == 0 && real_ns() > until) return 0;
+			if (t->runs % 64 == 0 && real_ns() > until) return 0;
 		} while (search_next());
 	} while (search_grew()); /* words that turned out to be shared: more points to choose at */
 	return 1;
@@ -62,7 +65,7 @@ static bool sample(const struct program *p, unsigned deviations, uint64_t until,
 {
 	search_begin(p, AT_RANDOM, deviations);
 	while (real_ns() < until) {
-		for (unsigned i = 0; i < 64; i++, t->sampled++)
+		for (unsigned i = 0; i < 64; i++, t->sampled += !search_pruned())
 			if (!run(t)) return false;
 	}
 	return true;
@@ -128,7 +131,7 @@ static void on_crash(int number)
 int main(int argc, char **argv)
 {
 	unsigned bound = 2;
-	uint64_t budget = SHORT_NS;
+	uint64_t seconds = SHORT_S;
 	const struct program *only = NULL;
 	bool fine = true;
 	static unsigned char stack[65536];
@@ -140,18 +143,24 @@ int main(int argc, char **argv)
 	sigaction(SIGABRT, &action, NULL);
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--short") == 0) continue;
-		if (strcmp(argv[i], "--long") == 0) bound = 3, budget = LONG_NS;
+		if (strcmp(argv[i], "--long") == 0) bound = 3, seconds = LONG_S;
+		else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) seconds = strtoull(argv[++i], NULL, 10);
 		else if (strcmp(argv[i], "--program") == 0 && i + 1 < argc) only = named(argv[i + 1], strlen(argv[i + 1])), i++;
 		else if (strcmp(argv[i], "--replay") == 0 && i + 1 < argc) return replay(argv[i + 1]);
 		else if (strcmp(argv[i], "--list") == 0) {
 			for (unsigned k = 0; k < program_count; k++) printf("%s\n", programs[k].name);
 			return 0;
 		} else {
-			fprintf(stderr, "explore [--short | --long] [--program NAME] [--replay SCHEDULE] [--list]\n");
+			fprintf(stderr, "explore [--short | --long] [--seconds N] [--program NAME] [--replay SCHEDULE] [--list]\n");
 			return 2;
 		}
 	}
-	for (unsigned i = 0; i < program_count; i++)
-		if (!only || only == &programs[i]) fine &= explore(&programs[i], bound, budget);
+	/* Each gets its share of the time that is left: what one does not need is for those after it. */
+	uint64_t end = real_ns() + seconds * NS;
+	for (unsigned i = 0; i < program_count; i++) {
+		uint64_t left = end > real_ns() ? end - real_ns() : 0;
+		if (!only) fine &= explore(&programs[i], bound, left / (program_count - i));
+		else if (only == &programs[i]) fine = explore(only, bound, left);
+	}
 	return fine ? 0 : 1;
 }

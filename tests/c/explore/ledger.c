@@ -15,6 +15,7 @@
 #define FOREVER UINT32_MAX
 
 struct world world;
+static struct world world_frozen;
 
 enum publish_state { TRYING, IN, REFUSED };
 struct message {
@@ -29,7 +30,7 @@ struct taken {
 	uint32_t group, message, invoked, returned, settled, over; /* settling: when that was invoked, and had returned */
 	unsigned consumer, attempt;
 	enum fate fate;
-	uint64_t word;
+	uint64_t word, leased_until_ms;
 	uint32_t slot;
 };
 struct nothing {
@@ -63,6 +64,7 @@ static void make_group(uint32_t i, const struct group *g)
 	must(mqshm_sub_create(world.handle[SURVIVOR], &o, &s), "a group");
 	world.sub[SURVIVOR][i] = s;
 	world.capacity[i] = g->capacity;
+	world.lease_ms = g->ack_ms;
 	if (!g->cells) return;
 	/* A ring as small as the slab comes round within a few messages. Nobody else has looked at it yet. */
 	s->shm->cells = g->cells;
@@ -123,13 +125,31 @@ void world_age(uint32_t count, uint32_t size)
 void world_freeze(void)
 {
 	frozen = ledger;
+	world_frozen = world;
 	memory_freeze();
 }
 
-void ledger_restore(void) { ledger = frozen; }
+void ledger_restore(void)
+{
+	memcpy(ledger.messages, frozen.messages, frozen.message_count * sizeof *frozen.messages);
+	memcpy(ledger.takes, frozen.takes, frozen.take_count * sizeof *frozen.takes);
+	ledger.message_count = frozen.message_count;
+	ledger.take_count = frozen.take_count;
+	ledger.nothing_count = frozen.nothing_count;
+	world = world_frozen;
+}
 void ledger_clear(void) { memset(&ledger, 0, sizeof ledger); }
 
 /* ---- verbs ---- */
+
+static const char *label(uint32_t message)
+{
+	static char text[2][32];
+	static unsigned which;
+	which ^= 1;
+	snprintf(text[which], sizeof text[which], "%c%u", 'a' + ledger.messages[message].producer, ledger.messages[message].number);
+	return text[which];
+}
 
 static void fill(unsigned char *data, unsigned producer, unsigned number, uint32_t size)
 {
@@ -138,20 +158,41 @@ static void fill(unsigned char *data, unsigned producer, unsigned number, uint32
 	data[1] = (unsigned char)number;
 }
 
-int put(unsigned number, uint32_t size)
+static struct message *trying(unsigned char *data, unsigned number, uint32_t size)
 {
-	unsigned char data[4096];
-	uint64_t seq;
 	if (ledger.message_count == MESSAGES_MOST) fail("explore: too many messages");
 	struct message *m = &ledger.messages[ledger.message_count++];
 	*m = (struct message){.producer = me(), .number = number, .size = size, .invoked = now(), .returned = FOREVER, .state = TRYING};
 	fill(data, me(), number, size);
-	m->rc = mqshm_publish(world.handle[me()], world.topic[me()], data, size, NULL, &seq);
+	return m;
+}
+
+static int tried(struct message *m, int rc)
+{
+	m->rc = rc;
 	m->returned = now();
-	m->state = m->rc == MQSHM_OK ? IN : REFUSED;
-	if (m->rc != MQSHM_OK && m->rc != MQSHM_FULL && !(m->rc == MQSHM_NO_MEMORY && world.rules & MEMORY_FULL))
-		fail("publish by %c: %d, %s", 'a' + me(), m->rc, mqshm_reason());
-	return m->rc;
+	m->state = rc == MQSHM_OK ? IN : REFUSED;
+	if (rc != MQSHM_OK && rc != MQSHM_FULL && !(rc == MQSHM_NO_MEMORY && world.rules & MEMORY_FULL))
+		fail("publish by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
+	return rc;
+}
+
+int put(unsigned number, uint32_t size)
+{
+	unsigned char data[4096];
+	uint64_t seq;
+	struct message *m = trying(data, number, size);
+	return tried(m, mqshm_publish(world.handle[me()], world.topic[me()], data, size, NULL, &seq));
+}
+
+void put_both(unsigned first, uint32_t size)
+{
+	unsigned char data[2][LARGE];
+	struct message *m[2] = {trying(data[0], first, size), trying(data[1], first + 1, size)};
+	uint64_t sizes[2] = {size, size}, seqs[2];
+	uint32_t done;
+	int rc = mqshm_publish_batch(world.handle[me()], world.topic[me()], 2, (const void *const[]){data[0], data[1]}, sizes, NULL, seqs, &done);
+	for (uint32_t i = 0; i < 2; i++) tried(m[i], i < done ? MQSHM_OK : rc);
 }
 
 static uint32_t recognise(const mqshm_delivery *d, uint32_t group)
@@ -179,13 +220,14 @@ static struct taken *entry_of(const mqshm_delivery *d)
 int take(uint32_t group, mqshm_delivery *d)
 {
 	uint32_t invoked = now();
+	uint64_t until_ms = clock_ms() + world.lease_ms;
 	memset(d, 0, sizeof *d);
 	int rc = mqshm_receive(world.sub[me()][group], d);
 	if (ledger.take_count == TAKES_MOST || ledger.nothing_count == TAKES_MOST) fail("explore: too many receives");
 	if (rc == MQSHM_EMPTY) ledger.nothings[ledger.nothing_count++] = (struct nothing){group, invoked, now()};
 	else if (rc == MQSHM_OK)
 		ledger.takes[ledger.take_count++] = (struct taken){.group = group, .message = recognise(d, group), .invoked = invoked, .returned = now(), .settled = FOREVER,
-		                                                   .over = FOREVER, .consumer = me(), .attempt = d->attempt, .fate = HELD, .word = d->word, .slot = d->slot};
+		                                                   .over = FOREVER, .consumer = me(), .attempt = d->attempt, .fate = HELD, .word = d->word, .slot = d->slot, .leased_until_ms = until_ms};
 	else if (rc != MQSHM_CLOSED || world.expected >> group & 1) fail("receive by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
 	return rc;
 }
@@ -196,6 +238,7 @@ static int settled(struct taken *t, int rc, enum fate fate)
 	t->fate = rc == MQSHM_OK ? fate : LOST;
 	if (rc != MQSHM_OK && rc != MQSHM_LEASE_LOST) fail("settling by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
 	if (rc != MQSHM_OK && !(world.rules & LEASES_END)) fail("%c lost its lease although leases do not end here", 'a' + me());
+	if (rc != MQSHM_OK && clock_ms() < t->leased_until_ms) fail("%c lost its lease before its time", 'a' + me());
 	return rc;
 }
 
@@ -207,16 +250,27 @@ static struct taken *settle(const mqshm_delivery *d, enum fate fate)
 	return t;
 }
 
+/* What is leased stays as it is, whatever others do meanwhile. */
+static void still_intact(const mqshm_delivery *d)
+{
+	const struct taken *t = entry_of(d);
+	if (!(world.rules & LEASES_END) && recognise(d, t->group) != t->message) fail("group %u: the payload of %s was changed under its receiver", t->group, label(t->message));
+}
+
 int finish(mqshm_delivery *d)
 {
+	still_intact(d);
 	struct taken *t = settle(d, ENDING);
 	return settled(t, mqshm_ack(d), ENDED);
 }
 
 int finish_held(mqshm_delivery *d)
 {
+	uint32_t message = entry_of(d)->message, group = entry_of(d)->group;
 	struct taken *t = settle(d, ENDING);
 	int rc = settled(t, mqshm_ack_hold(d), ENDED);
+	pause_here();
+	if (rc == MQSHM_OK && recognise(d, group) != message) fail("group %u: the payload of %s was changed while it was held", group, label(message));
 	return rc == MQSHM_OK ? mqshm_release(d) : rc;
 }
 
@@ -229,8 +283,10 @@ int give_back(mqshm_delivery *d, uint32_t delay_ms)
 int extend(mqshm_delivery *d, uint64_t ms)
 {
 	struct taken *t = entry_of(d);
+	uint64_t until_ms = clock_ms() + ms;
 	int rc = mqshm_extend(d, ms);
 	t->word = d->word;
+	if (rc == MQSHM_OK) t->leased_until_ms = until_ms;
 	return rc;
 }
 
@@ -261,15 +317,6 @@ static bool anybody_died(void)
 	for (unsigned i = 0; i < ACTORS; i++)
 		if (has_died(i)) return true;
 	return false;
-}
-
-static const char *label(uint32_t message)
-{
-	static char text[2][32];
-	static unsigned which;
-	which ^= 1;
-	snprintf(text[which], sizeof text[which], "%c%u", 'a' + ledger.messages[message].producer, ledger.messages[message].number);
-	return text[which];
 }
 
 /* Of two deliveries of one message, the later needs a reason: the earlier one ended otherwise than by an ack. */
@@ -404,11 +451,20 @@ static void check_clean(const char *when, bool empty)
 		fail("%s %llu slots and %llu blocks are in use", when, (unsigned long long)r.slots_used, (unsigned long long)r.blocks_used);
 }
 
-static void drain(void)
+/* Not a deleted group; but whoever was to delete it may have died first. */
+static bool is_open(uint32_t group)
 {
+	const struct mqshm_sub *s = world.sub[SURVIVOR][group];
+	return s->shm->word == s->word;
+}
+
+/* By an actor that is still there: what it does not see any more, where it has come to, is lost to it. */
+static void drain(unsigned by)
+{
+	act_as(by);
 	for (uint32_t g = 0; g < world.groups; g++) {
 		mqshm_delivery d;
-		while (world.expected >> g & 1 && take(g, &d) == MQSHM_OK) finish(&d);
+		while (is_open(g) && take(g, &d) == MQSHM_OK) finish(&d);
 	}
 }
 
@@ -417,27 +473,34 @@ static void check_free_hints(void)
 {
 	for (uint32_t g = 0; g < world.groups; g++) {
 		const struct mqshm_sub *s = world.sub[SURVIVOR][g];
-		for (uint32_t i = 0; world.expected >> g & 1 && i < s->shm->slots_ready; i++) {
+		for (uint32_t i = 0; is_open(g) && i < s->shm->slots_ready; i++) {
 			bool found = s->free_hints[i / MQI_GROUP / 64] >> i / MQI_GROUP % 64 & 1;
 			for (unsigned a = 0; a <= ACTORS && !found; a++)
 				found = world.sub[a][g] && i >= world.sub[a][g]->next_slot && i < world.sub[a][g]->end_slot;
-			if (!found) fail("group %u: slot %u is free and nobody will look there", g, i);
+			if (!found && mqi_slot_state(s->slots[i].word) == SLOT_FREE) fail("group %u: slot %u is free and nobody will look there", g, i);
 		}
 	}
+}
+
+static unsigned last_alive(void)
+{
+	for (unsigned i = ACTORS; i-- > 0;)
+		if (world.handle[i] && !has_died(i)) return i;
+	return SURVIVOR;
 }
 
 static void check_still_works(void)
 {
 	uint32_t most = FOREVER;
 	for (uint32_t g = 0; g < world.groups; g++)
-		if (world.expected >> g & 1 && world.capacity[g] < most) most = world.capacity[g];
+		if (is_open(g) && world.capacity[g] < most) most = world.capacity[g];
 	if (most > 8) most = 8;
 	if (world.rules & MEMORY_FULL) most = 1;
 	for (uint32_t i = 0; i < most; i++) {
 		int rc = put(100 + i, i & 1 ? LARGE : SMALL);
 		if (rc != MQSHM_OK) fail("afterwards message %u of %u is refused: %d, %s", i + 1, most, rc, mqshm_reason());
 	}
-	drain();
+	drain(SURVIVOR);
 }
 
 void ledger_check(void)
@@ -448,10 +511,11 @@ void ledger_check(void)
 		for (unsigned i = 0; i < 2; i++) mqshm_tick(world.handle[SURVIVOR]);
 	}
 	check_clean("at rest", false);
-	clock_advance(100000);
-	drain();
-	check_clean("when all is drained,", true);
 	if (!died) check_free_hints();
+	clock_advance(100000);
+	drain(last_alive());
+	act_as(SURVIVOR);
+	check_clean("when all is drained,", true);
 	check_still_works();
 	check_clean("in the end", true);
 	check_takes();

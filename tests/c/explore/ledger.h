@@ -31,6 +31,7 @@ struct world {
 	uint32_t groups, expected; /* bit per group that must get every message */
 	uint32_t capacity[GROUPS_MOST];
 	unsigned rules;
+	uint64_t lease_ms; /* under LEASES_END */
 	uint32_t blocks; /* so many blocks can be in use; 0: not known */
 	int fd;
 };
@@ -48,6 +49,7 @@ void ledger_restore(void);
 
 /* Verbs, of the actor that runs. */
 int put(unsigned number, uint32_t size);
+void put_both(unsigned first, uint32_t size); /* two messages in one call */
 int take(uint32_t group, mqshm_delivery *d);
 int finish(mqshm_delivery *d);
 int finish_held(mqshm_delivery *d);

@@ -11,6 +11,7 @@
 
 #include "flow/handle.h"
 #include "one_mapping.h"
+#include "scheduler.h"
 #include "shm/peers.h"
 #include "shm/subs.h"
 
@@ -163,7 +164,13 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *out)
 	return 0;
 }
 
-void clock_advance(uint64_t ms) { clock_ns += ms * 1000000u; }
+uint64_t clock_ms(void) { return clock_ns / 1000000u; }
+
+void clock_advance(uint64_t ms)
+{
+	clock_ns += ms * 1000000u;
+	something_happened();
+}
 
 uint64_t real_ns(void)
 {

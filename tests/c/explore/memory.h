@@ -15,6 +15,7 @@ void memory_freeze(void);
 void memory_touch(const void *word);
 void memory_restore(void);
 
+uint64_t clock_ms(void);
 void clock_advance(uint64_t ms);
 uint64_t real_ns(void);
 

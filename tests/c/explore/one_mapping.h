@@ -11,7 +11,7 @@
 
 #include "mqshm.h"
 
-#define MQT_PROCESSES 64u
+#define MQT_PROCESSES 4096u
 
 /* An empty segment in memory that has no name. Ends the one before. The descriptor, or -1. */
 int mqt_segment(const mqshm_config *config);

@@ -34,6 +34,7 @@ static void put_two_small(void) { put(0, SMALL), put(1, SMALL); }
 static void put_small(void) { put(0, SMALL); }
 static void put_large(void) { put(0, LARGE); }
 static void put_small_and_large(void) { put(0, SMALL), put(1, LARGE); }
+static void consume_at_once(void) { consume(0, 1, 1); }
 static void consume_one(void) { consume(0, 1, 2); }
 static void consume_two(void) { consume(0, 2, 3); }
 static void consume_four(void) { consume(0, 4, 5); }
@@ -47,6 +48,12 @@ static void ring_of_four(void)
 {
 	prepared(4, &(struct group){.capacity = 4, .cells = 4, .overflow = MQSHM_REJECT}, 1, 0, 7);
 }
+static void full(void)
+{
+	prepared(2, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_REJECT}, 1, 0, 2);
+	put(0, SMALL);
+	put(1, LARGE);
+}
 static void one_slot(void)
 {
 	prepared(3, &(struct group){.capacity = 1, .cells = 2, .overflow = MQSHM_REJECT}, 1, 0, 3);
@@ -57,7 +64,6 @@ static void one_slot(void)
 static void two_groups(void)
 {
 	prepared(3, (struct group[]){{.capacity = 3, .cells = 4}, {.capacity = 2, .cells = 2}}, 2, 0, 3);
-	world.groups = 2;
 }
 static void consume_from_both(void) { consume(0, 2, 3), consume(1, 2, 3); }
 static void consume_first(void) { consume(0, 1, 2); }
@@ -67,8 +73,8 @@ static void wide(void)
 {
 	struct group groups[25];
 	for (unsigned i = 0; i < 25; i++) groups[i] = (struct group){.capacity = 2, .cells = 2};
-	world_begin(2, groups, 25, 0);
-	world_open(2);
+	world_begin(3, groups, 25, 0);
+	world_open(3);
 	put(0, SMALL);
 	for (uint32_t g = 0; g < 25; g++)
 		if (g != 3 && g != 24) consume(g, 1, 1);
@@ -84,6 +90,14 @@ static void finish_mine_held(void)
 {
 	mqshm_delivery d = held[me()];
 	finish_held(&d);
+}
+/* Fills a block that it should not get while others look at it. */
+static void scribble(void)
+{
+	mqshm_loan loan;
+	if (mqshm_loan_take(world.handle[me()], 40, 0, &loan) != MQSHM_OK) fail("a loan: %s", mqshm_reason());
+	memset(loan.data, 0xee, loan.size);
+	mqshm_loan_return(world.handle[me()], &loan);
 }
 static void reap_and_consume(void) { reap(), consume(0, 2, 2); }
 static void reap_and_finish_mine(void) { reap(), finish_mine(), put(0, LARGE); }
@@ -200,6 +214,7 @@ static void consume_second(void)
 static void check_closed(void)
 {
 	uint32_t row = world.sub[SURVIVOR][1]->row;
+	mqshm_tick(world.handle[SURVIVOR]); /* what was on its way in when it closed is freed by whoever comes by */
 	ledger_check();
 	mqi_enter(world.handle[SURVIVOR]);
 	mqi_subs_sweep(world.handle[SURVIVOR]);
@@ -210,14 +225,31 @@ static void check_closed(void)
 	if (!stuck && mqi_sub_state(s->word) != SUB_FREE) fail("the deleted group's memory is not given back");
 }
 
+/* Nobody writes into units that are nobody's. */
+static void in_memory_of_somebody(const void *word)
+{
+	const struct mqshm *h = world.handle[SURVIVOR];
+	uint64_t at = (uint64_t)((const unsigned char *)word - h->base);
+	if (at < h->units_offset || at >= h->span) return;
+	if (mqi_area_state(mqi_unit(world.handle[SURVIVOR], (at - h->units_offset) >> MQI_UNIT_SHIFT)->word) == AREA_FREE)
+		fail("%c writes into memory that was given back", 'a' + me());
+}
+
 /* ---- deaths ---- */
 
-static void rejoin_after(unsigned state)
+/* One that is dead already holds a message. Its number is the first that who comes next can have. */
+#define VICTIM 20u
+static void one_is_dead(void)
 {
+	mqshm_t *victim;
+	mqshm_sub_t *s;
+	mqshm_delivery d;
 	prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, 0, 1);
-	(void)state;
+	put(0, SMALL);
+	if (mqt_attach(world.fd, VICTIM, &victim) != MQSHM_OK || mqshm_sub_open(victim, "g0", 2, &s) != MQSHM_OK || mqshm_receive(s, &d) != MQSHM_OK)
+		fail("a victim: %s", mqshm_reason());
+	mqt_die(VICTIM, true);
 }
-static void rejoinable(void) { rejoin_after(0); }
 
 /* Sweeps, then comes as a new process, perhaps under the dead one's number, and is in the middle of something. */
 static void reap_and_come_again(void)
@@ -241,8 +273,9 @@ static void limited(void)
 	prepared(2, &(struct group){.capacity = 4, .cells = 4}, 1, MEMORY_FULL, 1);
 	world_limit(1);
 }
-static void within_limit(void)
+static void within_limit(const void *word)
 {
+	(void)word;
 	struct mqshm *h = world.handle[SURVIVOR];
 	const struct header_shm *hdr = h->hdr;
 	uint64_t pages = h->fixed_size / MQI_PAGE;
@@ -288,6 +321,7 @@ static void two_wait(void)
 {
 	prepared(3, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_BLOCK}, 1, 0, 1);
 }
+static void put_two_at_once(void) { put_both(0, SMALL); }
 /* Whoever slept until the time was over although a message had come was not woken. */
 static void wait_and_consume(void)
 {
@@ -300,11 +334,10 @@ static void wait_and_consume(void)
 		unsigned before = kernel_slept_through();
 		mqshm_wait(world.handle[me()], &world.sub[me()][0], 1, -1);
 		if (kernel_slept_through() == before) continue;
-		if (take(0, &d) == MQSHM_OK) fail("%c slept while %s", 'a' + me(), "a message waited");
+		if (take(0, &d) == MQSHM_OK) fail("%c slept while a message waited", 'a' + me());
 		return;
 	}
 }
-static void put_one_later(void) { put(0, SMALL), put(1, SMALL); }
 
 static void full_and_blocking(void)
 {
@@ -329,9 +362,10 @@ const struct program programs[] = {
 	{"publish-receive-receive", 3, 0, 0, small_ring, {put_two_small, consume_two, consume_two}, ledger_check, 0},
 	{"two-by-two", 4, 0, 0, ring_of_four, {put_small_and_large, put_small, consume_two, consume_one}, ledger_check, 0},
 	{"one-slot", 3, 0, 0, one_slot, {put_two_small, put_small, consume_two}, ledger_check, 0},
+	{"room-in-time", 2, 0, 0, full, {put_small, consume_at_once}, ledger_check, 0},
 	{"fan-out", 3, 0, 0, two_groups, {put_large, put_small, consume_from_both}, ledger_check, 0},
 	{"last-shares", 3, 0, 0, two_hold, {finish_mine, finish_mine_held, put_large}, ledger_check, 0},
-	{"last-shares-wide", 2, 3, 1, wide, {finish_mine, finish_mine}, ledger_check, 0},
+	{"last-shares-wide", 3, 3, 1, wide, {finish_mine, finish_mine, scribble}, ledger_check, 0},
 	{"nack-and-receive", 3, 0, 0, one_waits, {take_and_give_back, consume_two, put_small}, ledger_check, 0},
 	{"again-and-again", 3, 0, 0, two_again, {consume_one, consume_two, give_mine_back}, ledger_check, 0},
 	{"lease-ends", 3, 1, 1, leased, {finish_mine, time_passes, reap_and_consume}, ledger_check, 0},
@@ -340,17 +374,18 @@ const struct program programs[] = {
 	{"drop-oldest", 3, 0, 0, full_and_dropping, {put_small, put_large, consume_two}, ledger_check, 0},
 	{"drop-oldest-dying", 3, 1, 1, full_and_dropping, {put_large, reap_then_put, consume_two}, ledger_check, 0},
 	{"purge-and-receive", 3, 0, 0, purgeable, {put_small, purge, consume_two}, ledger_check, 0},
-	{"close-and-publish", 3, 0, 0, closing, {put_small_and_large, delete_second, consume_second}, check_closed, 0},
-	{"close-dying", 3, 7, 1, closing, {put_small, delete_second, reap_and_consume}, check_closed, 0},
+	{"close-and-publish", 3, 0, 0, closing, {put_small_and_large, delete_second, consume_second}, check_closed, in_memory_of_somebody},
+	{"close-dying", 3, 7, 1, closing, {put_small, delete_second, reap_and_consume}, check_closed, in_memory_of_somebody},
 	{"publisher-dies", 3, 1, 1, small_ring, {put_two_small, reap_then_put, consume_two}, ledger_check, 0},
 	{"fan-out-publisher-dies", 3, 1, 1, two_groups, {put_large, reap_then_put, consume_from_both}, ledger_check, 0},
 	{"receiver-dies", 3, 1, 1, two_hold, {finish_mine, reap_and_finish_mine, consume_first}, ledger_check, 0},
 	{"reapers-die", 3, 7, 2, two_hold, {finish_mine, reap_and_finish_mine, reap}, ledger_check, 0},
-	{"dead-number-used-again", 3, 1, 1, rejoinable, {put_small_and_large, reap_and_come_again, reap}, ledger_check, 0},
+	{"dead-number-used-again", 2, 1, 1, one_is_dead, {reap_and_come_again, reap}, ledger_check, 0},
 	{"growth-at-the-limit", 2, 1, 1, limited, {put_large, put_large}, ledger_check, within_limit},
 	{"last-blocks", 3, 0, 0, two_blocks, {put_two_halves, put_two_halves, consume_two}, ledger_check, 0},
 	{"growth-of-slots", 3, 1, 1, more_slots, {put_small, put_large, consume_one}, ledger_check, 0},
-	{"wait-for-messages", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_one_later}, ledger_check, 0},
+	{"wait-for-messages", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_two_small}, ledger_check, 0},
+	{"wait-for-a-batch", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_two_at_once}, ledger_check, 0},
 	{"wait-for-room", 3, 0, 0, full_and_blocking, {wait_and_put, wait_and_put, consume_two}, ledger_check, 0},
 };
 const unsigned program_count = sizeof programs / sizeof *programs;

@@ -31,8 +31,10 @@ static struct actor {
 	bool may_time_out, timed_out;
 	uint32_t steps;
 	uint32_t yielded_at; /* `switches` when it last yielded */
+	const void *pending; /* while preempted: what it was about to access */
+	bool preempted, pending_writes, met; /* met: another one has accessed that meanwhile, and one of the two writes */
 	const void *sites[SITES_MOST]; /* loads since it last stored or was switched to */
-	int lines[SITES_MOST];
+	int lines[SITES_MOST], looks[SITES_MOST];
 	unsigned site_count;
 } actors[ACTORS];
 
@@ -41,7 +43,7 @@ static const struct program *program;
 static enum search search;
 static unsigned bound, spent, deaths, current = SURVIVOR;
 static uint32_t step, before, switches; /* before: accesses while setting up */
-static bool running, checking;
+static bool running, checking, pruned;
 static ucontext_t outside;
 static jmp_buf check_ended;
 static char failure[1024];
@@ -52,6 +54,7 @@ uint32_t now(void) { return before + step; }
 bool has_died(unsigned actor) { return actor < ACTORS && actors[actor].state == DEAD; }
 const char *search_failure(void) { return failure; }
 uint32_t search_steps(void) { return step; }
+bool search_pruned(void) { return pruned; }
 
 /* ---- which words are worth a choice: those that another one uses too ---- */
 
@@ -86,12 +89,12 @@ static unsigned worth(const struct word *w)
 	return (w->writers & mask && several(all & mask) ? PREEMPTABLE : 0) | (w->writers & mask && several(all) ? MORTAL : 0);
 }
 
-static unsigned use_word(const void *at, bool writes)
+static unsigned use_word(const void *at, unsigned user, bool writes)
 {
 	struct word *w = word_of(at);
 	unsigned was = worth(w);
-	if (writes) w->writers |= 1u << current;
-	w->readers |= 1u << current;
+	if (writes) w->writers |= user;
+	w->readers |= user;
 	unsigned is = worth(w);
 	if (is != was) grew = true;
 	return w->worth;
@@ -227,6 +230,35 @@ void pause_here(void)
 	if (count) enter_actor((unsigned)(choose(codes, count) - 'a'));
 }
 
+/* A preempted actor goes on. Where nobody has met the access that it was about to make, it could as well have made it
+ * first: the execution in which it did, and was preempted at its next choice instead, is another one of ours. */
+static void preempt(unsigned next, const void *word, bool writes)
+{
+	struct actor *a = &actors[current];
+	a->pending = word;
+	a->pending_writes = writes;
+	a->met = false;
+	a->preempted = true;
+	enter_actor(next);
+	a->preempted = false;
+	if (a->met || search == REPLAY) return;
+	pruned = true;
+	setcontext(&outside);
+}
+
+static void meet(const void *word, bool writes)
+{
+	for (unsigned i = 0; i < program->actors; i++) {
+		struct actor *a = &actors[i];
+		if (a->preempted && a->pending == word && (writes || a->pending_writes)) a->met = true;
+	}
+}
+
+void something_happened(void)
+{
+	for (unsigned i = 0; i < ACTORS; i++) actors[i].met = true;
+}
+
 /* Free, but only once until something else has happened. */
 void yield_here(void)
 {
@@ -261,6 +293,7 @@ static void die(void)
 	deaths++;
 	mqt_die(current, true);
 	mqt_die(SECOND_LIFE + current, true);
+	something_happened();
 	leave_actor();
 }
 
@@ -283,15 +316,16 @@ void fail(const char *format, ...)
 
 /* ---- the core's accesses ---- */
 
-/* A load that is made again with nothing changed by this actor meanwhile: whoever would go first here could as well have
- * gone first there. */
+/* A load that is made for the third time with nothing changed by this actor meanwhile: whoever would go first here could
+ * as well have gone first there, but for how often a loop goes round. */
 static bool looks_again(const void *word, int line)
 {
 	struct actor *a = &actors[current];
 	for (unsigned i = 0; i < a->site_count; i++)
-		if (a->sites[i] == word && a->lines[i] == line) return true;
+		if (a->sites[i] == word && a->lines[i] == line) return ++a->looks[i] > 2;
 	if (a->site_count < SITES_MOST) {
 		a->sites[a->site_count] = word;
+		a->looks[a->site_count] = 1;
 		a->lines[a->site_count++] = line;
 	}
 	return false;
@@ -321,7 +355,7 @@ static void trace(enum mqi_access kind, const void *word, const char *file, int 
 static void maybe_deviate(enum mqi_access kind, const void *word, int line)
 {
 	bool writes = kind != MQI_LOAD;
-	unsigned use = word ? use_word(word, writes && kind != MQI_SYSCALL) : 0;
+	unsigned use = word ? use_word(word, 1u << current, writes && kind != MQI_SYSCALL) : 0;
 	if (search == REPLAY) use = PREEMPTABLE | MORTAL; /* the schedule says where */
 	else if (writes) actors[current].site_count = 0;
 	else if (looks_again(word, line)) return;
@@ -338,7 +372,7 @@ static void maybe_deviate(enum mqi_access kind, const void *word, int line)
 		if (search == REPLAY) printf("---- %c dies before %s\n", go_to(current), memory_name(word));
 		die();
 	}
-	else enter_actor((unsigned)(code - 'a'));
+	else preempt((unsigned)(code - 'a'), word, writes);
 }
 
 void mqi_hook(enum mqi_access kind, const void *word, const char *file, int line)
@@ -353,9 +387,10 @@ void mqi_hook(enum mqi_access kind, const void *word, const char *file, int line
 	if (running) {
 		if (++actors[current].steps > STEPS_MOST) fail("%c does not come to an end: at %s:%d", go_to(current), file, line);
 		maybe_deviate(kind, word, line);
+		if (word) meet(word, kind != MQI_LOAD);
 	} else {
 		if (step > 20 * STEPS_MOST) fail("the check does not come to an end: at %s:%d", file, line);
-		if (word) use_word(word, false);
+		if (word && bound < 2) use_word(word, 1u << SURVIVOR, false);
 	}
 	if (kind == MQI_STORE || kind == MQI_CAS) memory_touch(word);
 	if (search == REPLAY && running) trace(kind, word, file, line);
@@ -368,7 +403,7 @@ void mqi_hook_after(enum mqi_access kind, const void *word, const char *file, in
 	(void)line;
 	if (!running) return;
 	if (search == REPLAY) printf("         %-30s -> %016llx\n", "", (unsigned long long)value_of(word));
-	if (program->always) program->always();
+	if (program->always) program->always(word);
 }
 
 /* ---- executions ---- */
@@ -388,6 +423,7 @@ static void prepare(void)
 		struct actor *a = &actors[i];
 		memset(a, 0, offsetof(struct actor, context));
 		a->steps = a->yielded_at = a->site_count = 0;
+		a->preempted = false;
 		mqt_die(i, false);
 		mqt_die(SECOND_LIFE + i, false);
 		getcontext(&a->context);
@@ -399,6 +435,7 @@ static void prepare(void)
 	step = switches = spent = deaths = 0;
 	path_depth = made_count = wanted_at = 0;
 	failure[0] = 0;
+	pruned = false;
 	for (unsigned i = 0; i < bound && search == AT_RANDOM; i++) planned[i] = roll(choices_last);
 	choices_seen = 0;
 }
@@ -426,6 +463,7 @@ bool search_run(void)
 	current = SURVIVOR;
 	if (choices_seen) choices_last = choices_seen;
 	if (failure[0]) return false;
+	if (pruned) return true;
 	checking = true;
 	if (setjmp(check_ended) == 0) program->check();
 	checking = false;
@@ -438,6 +476,12 @@ bool search_next(void)
 	if (path_length == 0) return false;
 	path[path_length - 1].taken++;
 	return true;
+}
+
+void search_set_up(void)
+{
+	step = before = 0;
+	current = SURVIVOR;
 }
 
 void search_begin(const struct program *p, enum search how, unsigned deviations)

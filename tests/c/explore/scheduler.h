@@ -23,7 +23,7 @@ struct program {
 	void (*setup)(void);
 	void (*run[ACTORS])(void);
 	void (*check)(void);  /* afterwards, as SURVIVOR */
-	void (*always)(void); /* after every change of a shared word; looks with plain loads */
+	void (*always)(const void *word); /* after every change of a shared word; looks with plain loads */
 };
 
 /* For programs. */
@@ -37,9 +37,11 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 /* For what stands in for the kernel. wait_until: true when ready; false where all wait, and this one's time is over. */
 bool wait_until(bool (*ready)(void *with), void *with, bool may_time_out);
 void yield_here(void);
+void something_happened(void); /* that is no access, and that anybody's next step may depend on */
 
 /* For who explores. */
 enum search { DEPTH_FIRST, AT_RANDOM, REPLAY };
+void search_set_up(void); /* before setting up */
 void search_begin(const struct program *p, enum search how, unsigned deviations);
 void search_follow(const char *schedule); /* REPLAY: what search_schedule said */
 bool search_run(void);                    /* one execution; false: it failed */
@@ -48,5 +50,6 @@ bool search_grew(void);                   /* whether choices have come up that e
 const char *search_schedule(void);        /* of the last execution */
 const char *search_failure(void);
 uint32_t search_steps(void);
+bool search_pruned(void); /* the last execution was given up: another one is equivalent */
 
 #endif

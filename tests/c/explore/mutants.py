@@ -1,0 +1,284 @@
+"""Breaks the core in known ways, one at a time, in a copy, and has the explorer find each.
+
+    python3 mutants.py [--long] [NAME ...]
+
+A mutant that is not found is a check that is missing. One whose text is not there any more is to be brought up to date.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[2] / "csrc"
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    was: str
+    becomes: str
+    program: str
+
+
+MUTANTS = [
+    Mutant(
+        "sweeper does not look whether the row is still that death",
+        "flow/reap.c",
+        "return d->dead_word == 0 || mqi_load_acq(&mqi_peer(h, d->peer)->word) == d->dead_word;",
+        "(void)h, (void)d; return true;",
+        "dead-number-used-again",
+    ),
+    Mutant(
+        "marks of a row cleared by its sweeper",
+        "flow/reap.c",
+        "\tmqi_topics_repair(h, peer);\n",
+        "\tmqi_topics_repair(h, peer);\n\tfor (unsigned i = 0; i < MQI_SUBS / 64; i++) mqi_store_rel(&row->touched[i], 0);\n",
+        "dead-number-used-again",
+    ),
+    Mutant(
+        "linked before OFFER",
+        "shm/ring.h",
+        "\t\tif (likely(mqi_cas64(cell, v, mqi_cell(want, index)))) break;",
+        "\t\tmqi_store_rel(&slot->word, word);\n\t\tif (likely(mqi_cas64(cell, v, mqi_cell(want, index)))) {\n"
+        "\t\t\tmqi_store_rel(&slot->word, mqi_slot_word(SLOT_OFFER, mqi_slot_owner(word), mqi_slot_gen(word), 0));\n"
+        "\t\t\tbreak;\n\t\t}",
+        "publish-publish-receive",
+    ),
+    Mutant(
+        "place written after OFFER",
+        "shm/ring.h",
+        "\t\tif (likely(mqi_cas64(cell, v, mqi_cell(want, index)))) break;",
+        "\t\tmqi_store_rlx(&slot->place, mqi_place(ring, t + 1));\n"
+        "\t\tif (likely(mqi_cas64(cell, v, mqi_cell(want, index)))) {\n"
+        "\t\t\tmqi_store_rlx(&slot->place, mqi_place(ring, t));\n\t\t\tbreak;\n\t\t}",
+        "publish-publish-receive",
+    ),
+    Mutant(
+        "receiver does not compare the place",
+        "flow/receive.c",
+        "if (likely(mqi_claimable(mqi_slot_state(w)) && mqi_load_acq(&slot->place) == mqi_place(ring, h))) {",
+        "if (likely(mqi_claimable(mqi_slot_state(w)))) {",
+        "publish-receive-receive",
+    ),
+    Mutant(
+        "receiver passes a cell whose message it did not get",
+        "flow/receive.c",
+        "if (rc != MQSHM_EMPTY) h++; /* else look again: another has it, or a reaper made OFFER READY */",
+        "h++;",
+        "publisher-dies",
+    ),
+    Mutant(
+        "again hints cleared after the look",
+        "flow/receive.c",
+        "\t\t\t\tuint64_t lower = mqi_xchg64(&hints[word], 0);\n",
+        "\t\t\t\tuint64_t lower = mqi_load_acq(&hints[word]);\n\t\t\t\tif (mqi_again_words(s) == 1) {\n"
+        "\t\t\t\t\tbool any = false;\n\t\t\t\t\tfor (uint32_t i = 0; i < s->capacity && i < mqi_load_acq(&s->shm->slots_ready); i++)\n"
+        "\t\t\t\t\t\tany |= mqi_slot_state(mqi_load_acq(&s->slots[i].word)) == SLOT_AGAIN;\n"
+        "\t\t\t\t\tmqi_xchg64(&hints[word], 0);\n\t\t\t\t\tif (!any) continue;\n\t\t\t\t}\n",
+        "again-and-again",
+    ),
+    Mutant(
+        "again hint set before the state",
+        "flow/settle.c",
+        "\t\tif (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) mqi_made_again(s, d->slot);\n",
+        "\t\tmqi_made_again(s, d->slot);\n"
+        "\t\tif (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) rc = MQSHM_OK;\n",
+        "nack-and-receive",
+    ),
+    Mutant(
+        "free hint set before the slot is free",
+        "shm/slab.h",
+        "\tif (!mqi_cas64(&s->slots[index].word, word, mqi_slot_word(SLOT_FREE, MQI_NOBODY, mqi_slot_gen(word), 0))) return false;\n"
+        "\tmqi_slot_freed(s, index);\n",
+        "\tmqi_slot_freed(s, index);\n"
+        "\tif (!mqi_cas64(&s->slots[index].word, word, mqi_slot_word(SLOT_FREE, MQI_NOBODY, mqi_slot_gen(word), 0))) return false;\n",
+        "room-in-time",
+    ),
+    Mutant(
+        "full without a look at every slot",
+        "shm/slab.c",
+        "\tfor (uint32_t i = 0; i < ready; i++)\n\t\tif (mqi_slot_take(s, i, word)) {",
+        "\tfor (uint32_t i = ready; i < ready; i++)\n\t\tif (mqi_slot_take(s, i, word)) {",
+        "publish-publish-receive",
+    ),
+    Mutant(
+        "ack by a plain store",
+        "shm/slab.h",
+        "\tif (!mqi_cas64(&s->slots[index].word, word, mqi_slot_word(SLOT_FREE, MQI_NOBODY, mqi_slot_gen(word), 0))) return false;\n",
+        "\tmqi_store_rel(&s->slots[index].word, mqi_slot_word(SLOT_FREE, MQI_NOBODY, mqi_slot_gen(word), 0));\n",
+        "lease-ends",
+    ),
+    Mutant(
+        "last share and freeing in two steps",
+        "shm/block.c",
+        "\t\tif (!mqi_cas64(&b->word, w, mqi_block_word(left ? BLOCK_LIVE : BLOCK_FREE, left, gen))) continue;\n",
+        "\t\tif (!mqi_cas64(&b->word, w, mqi_block_word(BLOCK_LIVE, left, gen))) continue;\n"
+        "\t\tif (!left) mqi_cas64(&b->word, mqi_block_word(BLOCK_LIVE, 0, gen), mqi_block_word(BLOCK_FREE, 0, gen));\n",
+        "receiver-dies",
+    ),
+    Mutant(
+        "wide payload freed before its words are empty",
+        "shm/block.c",
+        "if (mqi_load_sc(&wide[i]) != wide_word(gen, 0)) return;",
+        "(void)i;",
+        "last-shares-wide",
+    ),
+    Mutant(
+        "bound slots of the dead freed, committed or not",
+        "flow/reap.c",
+        "\tif (!mqi_block_held(s->h, block, gen, mqi_load_acq(&slot->ref.bit))) {",
+        "\tif (mqi_load_acq(&slot->ref.bit) < 64 && block && gen) {",
+        "fan-out-publisher-dies",
+    ),
+    Mutant(
+        "bound slots of the dead delivered, committed or not",
+        "flow/reap.c",
+        "\tif (!mqi_block_held(s->h, block, gen, mqi_load_acq(&slot->ref.bit))) {",
+        "\tif (!block || !gen) {",
+        "fan-out-publisher-dies",
+    ),
+    Mutant(
+        "offered slots of the dead freed, linked or not",
+        "flow/reap.c",
+        "\tif (mqi_ring_leads_to(s, i)) {",
+        "\tif (mqi_ring_leads_to(s, i) && s->row > 9) {",
+        "publisher-dies",
+    ),
+    Mutant(
+        "row free before its sweep",
+        "flow/reap.c",
+        "\t\tif (mqi_sweep_row(h, p, word) != MQSHM_OK) continue; /* another reaper was done with it first */\n\t\tmqi_peer_release(h, p, word);\n",
+        "\t\tmqi_peer_release(h, p, word);\n\t\tif (mqi_sweep_row(h, p, word) != MQSHM_OK) continue;\n",
+        "receiver-dies",
+    ),
+    Mutant(
+        "publisher does not mark what it touches",
+        "flow/publish.c",
+        "\tmqi_touch(s);\n",
+        "",
+        "publisher-dies",
+    ),
+    Mutant(
+        "reaper takes a slot over without a mark",
+        "flow/reap.c",
+        "\tmqi_touch(s); /* the word will name this peer, which may die as well */\n",
+        "",
+        "reapers-die",
+    ),
+    Mutant(
+        "slot freed before its share is given back",
+        "flow/settle.c",
+        "\tmqi_block_release(s->h, block, gen, bit);\n\tmqi_slot_free(s, index, word);\n",
+        "\tmqi_slot_free(s, index, word);\n\tmqi_block_release(s->h, block, gen, bit);\n",
+        "receiver-dies",
+    ),
+    Mutant(
+        "time raised without a second look",
+        "flow/due.c",
+        "\t\t\t\tif (first) mqi_due_lower(s, from, first);\n",
+        "\t\t\t\t(void)first;\n",
+        "given-back-for-later",
+    ),
+    Mutant(
+        "extended lease keeps its generation",
+        "flow/settle.c",
+        "uint64_t now = restate(d->word, SLOT_INFLIGHT, s->h->peer, 1);",
+        "uint64_t now = restate(d->word, SLOT_INFLIGHT, s->h->peer, 0);",
+        "lease-extended",
+    ),
+    Mutant(
+        "lease taken without looking at its tag",
+        "flow/due.c",
+        "if (mqi_lease_tag(time) != (mqi_slot_gen(w) & 0xffffff)) return 0;",
+        "(void)0;",
+        "lease-extended",
+    ),
+    Mutant(
+        "memory given back while others are inside",
+        "shm/close.c",
+        "\tif (is_alone(h)) return true;\n",
+        "\tif (h) return true;\n",
+        "close-and-publish",
+    ),
+    Mutant(
+        "growth granted without the others' claims",
+        "shm/area.c",
+        "\t\tif (t.held + t.asked <= limit) {",
+        "\t\tif (t.held + 1 <= limit) {",
+        "growth-at-the-limit",
+    ),
+    Mutant(
+        "no memory without a look at every block",
+        "shm/block.c",
+        "\t\tmqi_blocks_each(h, take_any, &want);\n",
+        "\t\tif (round > 4000) mqi_blocks_each(h, take_any, &want);\n",
+        "last-blocks",
+    ),
+    Mutant(
+        "waiter looks before it says that it waits",
+        "flow/wait.c",
+        "\tfor (uint32_t i = 0; i < n; i++) mqi_event_arm(h, events[i]);\n\tint rc = 0;\n\tif (!look(w, ready)) rc = ",
+        "\tint rc = 0;\n\tbool there = look(w, ready);\n\tfor (uint32_t i = 0; i < n; i++) mqi_event_arm(h, events[i]);\n\tif (!there) rc = ",
+        "wait-for-messages",
+    ),
+    Mutant(
+        "woken receiver does not pass it on",
+        "flow/receive.c",
+        "\tif (unlikely(s->woken) && rc == MQSHM_OK) {\n\t\ts->woken = false;\n\t\tif (mqi_may_receive(s)) mqi_event_one(h, s->shm->waiters);\n",
+        "\tif (unlikely(s->woken) && rc == MQSHM_OK) {\n\t\ts->woken = false;\n",
+        "wait-for-a-batch",
+    ),
+    Mutant(
+        "who makes room does not wake",
+        "shm/slab.h",
+        "\tif (unlikely(mqi_event_waited_for(s->shm->space_waiters))) mqi_event_ring(s->h, s->shm->space_waiters);\n",
+        "",
+        "wait-for-room",
+    ),
+]
+
+
+def is_found(mutant: Mutant, where: Path, arguments: list[str]) -> str:
+    text = (CSRC / mutant.file).read_text()
+    if text.count(mutant.was) != 1:
+        return "its text is not there any more"
+    target = where / "csrc" / mutant.file
+    target.write_text(text.replace(mutant.was, mutant.becomes))
+    try:
+        make = ["make", "-s", f"CSRC={where / 'csrc'}", f"BUILD={where / 'build'}", "CFLAGS=-O1"]
+        built = subprocess.run(make, cwd=HERE, capture_output=True, text=True)
+        if built.returncode:
+            return f"it does not build\n{built.stderr}"
+        explore = [str(where / "build" / "explore"), "--program", mutant.program, *arguments]
+        result = subprocess.run(explore, capture_output=True, text=True, timeout=120)
+        return f"found: {result.stdout.partition('FAILED')[2].strip()}" if result.returncode == 1 else "NOT FOUND"
+    finally:
+        target.write_text(text)
+
+
+def main() -> int:
+    arguments = [each for each in sys.argv[1:] if each.startswith("--")]
+    names = [each for each in sys.argv[1:] if not each.startswith("--")]
+    missed = 0
+    with tempfile.TemporaryDirectory() as directory:
+        where = Path(directory)
+        shutil.copytree(CSRC, where / "csrc")
+        for mutant in MUTANTS:
+            if names and not any(name in mutant.name for name in names):
+                continue
+            said = is_found(mutant, where, arguments)
+            missed += not said.startswith("found")
+            print(f"{mutant.name}\n    {said.splitlines()[0]}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    os.environ.pop("MAKEFLAGS", None)
+    sys.exit(main())

@@ -1,0 +1,88 @@
+/* What must come out: a broker of few words beside the real one. It knows every message, each delivery of it, whose
+ * turn is next, and where a death in the middle of an operation leaves more than one possibility. */
+#ifndef FUZZ_MODEL_H
+#define FUZZ_MODEL_H
+
+#include "world.h"
+
+#define SUBS_MOST 32u
+#define TOPICS 6u
+#define CAPACITY_MOST 200u
+#define LOANS_MOST 6u
+
+struct message {
+	struct message *next;     /* of those that are free */
+	uint64_t id;              /* content follows from it */
+	uint64_t seq;             /* 0: its publish did not return, and nobody has seen it yet */
+	uint64_t size, expires_ns;
+	uint32_t topic, shares;   /* deliveries that are not over */
+	mqshm_envelope e;
+	bool block;               /* not in its slot */
+};
+
+enum standing { WAITING, AGAIN, LATER, LEASED, HELD };
+
+struct entry {
+	struct message *m;
+	enum standing state;
+	unsigned holder;          /* LEASED, HELD */
+	uint32_t turn;            /* which lease it is */
+	uint32_t order;           /* WAITING: in its ring */
+	uint32_t least, most;     /* deliveries so far: a death may leave open whether it was one more */
+	uint64_t due_ms;          /* LATER; LEASED: 0 is no end */
+	bool loose;               /* a death left open where it stands */
+	bool maybe;               /* and whether it is there */
+};
+
+struct sub {
+	bool open, private;
+	bool sure;                /* no death left a hint unset; a tick makes sure */
+	unsigned owner;           /* of a private one */
+	uint32_t row;
+	char name[8];
+	unsigned patterns[2], pattern_count;
+	mqshm_sub_options o;
+	struct entry entries[CAPACITY_MOST + 2];
+	uint32_t used;
+	mqshm_sub_t *views[PEERS_MOST];
+	uint32_t held[PEERS_MOST]; /* as prefetch counts */
+};
+
+extern struct sub subs[SUBS_MOST];
+extern uint32_t blocks_live;       /* payloads with a block, loans included */
+extern mqshm_config config;
+extern mqshm_t *peers[PEERS_MOST]; /* NULL: not attached */
+
+extern const char *const topic_names[TOPICS];
+extern const char *const pattern_names[];
+extern const unsigned pattern_names_count;
+
+void model_reset(void);
+struct message *message_new(void);
+void message_drop(struct message *m);  /* one share less */
+void message_write(unsigned char *to, uint64_t id, uint64_t size);
+const unsigned char *text_of(uint64_t id, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
+uint64_t envelope_bytes(const struct message *m);
+bool expired(const struct message *m);
+
+bool matches(const struct sub *s, uint32_t topic);
+/* Receivers of a topic, ascending rows. */
+unsigned receivers(uint32_t topic, struct sub *out[SUBS_MOST]);
+struct entry *enter(struct sub *s, struct message *m); /* WAITING, last */
+void leave(struct sub *s, struct entry *e);
+struct entry *entry_at(struct sub *s, uint64_t seq);
+void sub_end(struct sub *s); /* deleted: what waits is over; leases stay until they are settled */
+
+void fire(struct sub *s);    /* what is due */
+/* A message came out of s to `peer`: is it right that it was this one? Leases it. */
+struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d);
+/* None came: is that right? */
+void nothing_came(struct sub *s);
+/* The next to go under drop_oldest, or for an interrupted claim: those of which one may be it. */
+unsigned mark_next(struct sub *s, bool lowest);
+/* Looks what waits, and settles every `maybe`. `h` lives. */
+void reconcile(struct sub *s, mqshm_t *h);
+/* Compares stats and fsck with the model. */
+void account(mqshm_t *h);
+
+#endif
