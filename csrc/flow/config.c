@@ -1,6 +1,7 @@
 /* Reading and changing the configuration. */
 #include "shm/config.h"
 
+#include "shm/counters.h"
 #include "shm/subs.h"
 
 void mqi_config_refresh(struct mqshm *h)
@@ -13,7 +14,11 @@ void mqi_config_refresh(struct mqshm *h)
 	h->memory_limit = now.max_memory_usage;
 	h->spin_ns = now.spin_ns;
 	h->overflow = now.overflow;
+	h->one_priority = !now.enable_priority_queue;
 	h->config_seen = version;
+	if (h->uncounted == !now.enable_metrics) return;
+	h->uncounted = !now.enable_metrics;
+	mqi_count_again(h);
 }
 
 /* Under the control lock nobody changes it. */

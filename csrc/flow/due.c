@@ -40,6 +40,13 @@ bool mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t ge
 	return true;
 }
 
+/* A lease without a time: its holder was stopped between claim and deadline. It is to end like any other. */
+static uint64_t begin_lease(struct mqshm_sub *s, uint32_t i, uint64_t was, uint64_t w)
+{
+	uint64_t ms = mqi_boot_ms() + mqi_load_rlx(&s->shm->ack_timeout_ms);
+	return mqi_cas64(&s->times[i], was, mqi_lease(mqi_slot_gen(w), ms)) ? ms : 0;
+}
+
 /* One slot: fired, or the time at which it will be; 0 where it waits for none. */
 static uint64_t look(struct mqshm_sub *s, uint32_t i, uint64_t now_ms)
 {
@@ -47,9 +54,10 @@ static uint64_t look(struct mqshm_sub *s, uint32_t i, uint64_t now_ms)
 	uint64_t w = mqi_load_acq(&slot->word);
 	unsigned state = mqi_slot_state(w);
 	if (state != SLOT_LATER && state != SLOT_INFLIGHT) return 0;
-	/* Or the next generation's: the holder is about to extend its lease, or to give it back for later. */
+	bool timed = state == SLOT_INFLIGHT && s->ack == MQSHM_ACK_TIMEOUT;
 	uint64_t time = mqi_load_acq(&s->times[i]), ahead = (mqi_lease_tag(time) - mqi_slot_gen(w)) & 0xffffff;
-	if (ahead > (state == SLOT_INFLIGHT)) return 0;
+	/* A lease may have the next generation's: its holder is about to extend it, or to give it back for later. */
+	if (ahead > timed) return timed ? begin_lease(s, i, time, w) : 0;
 	if (mqi_lease_ms(time) > now_ms) return mqi_lease_ms(time);
 	unsigned ring = mqi_place_ring(mqi_load_acq(&slot->place)) % MQI_PRIORITIES;
 	if (mqi_cas64(&slot->word, w, mqi_slot_word(SLOT_AGAIN, MQI_NOBODY, mqi_slot_gen(w) + 1, mqi_slot_attempts(w)))) {

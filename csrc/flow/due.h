@@ -14,8 +14,6 @@ int mqi_due_prepare(struct mqshm_sub *s);
 /* Slot's time, valid for generation `gen`; the caller then makes gen the slot's, and calls mqi_due_lower again. false:
  * the slot's word is not `word` any more, and its time is somebody else's. */
 bool mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t gen, uint64_t ms);
-/* The same for one that may be taken away: false, and no effect, once its word is not `held` any more. */
-bool mqi_due_set_held(struct mqshm_sub *s, uint32_t index, uint64_t held, uint64_t gen, uint64_t ms);
 void mqi_due_lower(struct mqshm_sub *s, uint32_t index, uint64_t ms);
 /* Fires what is due: leases that ended and delays that are over become AGAIN. */
 int mqi_due_fire(struct mqshm_sub *s, uint64_t now_ms);

@@ -174,14 +174,6 @@ static void disown(struct mqshm *h)
 		}
 }
 
-static void count_for_itself(struct mqshm *h)
-{
-	for (uint32_t i = 0; i < MQI_SUBS; i++)
-		if (h->views[i] && h->views[i]->word) h->views[i]->counters = mqi_count_sub(h, i);
-	for (uint32_t i = 0; i < h->topic_room; i++)
-		for (struct mqshm_topic *t = h->topics[i]; t; t = t->chain) t->counters = mqi_count_topic(h, t->id);
-}
-
 int mqshm_after_fork(mqshm_t *h)
 {
 	uint32_t parents = h->forks;
@@ -196,7 +188,7 @@ int mqshm_after_fork(mqshm_t *h)
 		h->forks = parents;
 		return rc;
 	}
-	count_for_itself(h);
+	mqi_count_again(h);
 	return MQSHM_OK;
 }
 

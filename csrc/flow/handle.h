@@ -102,6 +102,7 @@ struct mqshm {
 	struct mqshm_topic **topics; /* hash table of what this process has used */
 	uint32_t topic_room, topic_count;
 	uint64_t max_message_size, message_ttl_ms, memory_limit, spin_ns, overflow; /* of the configuration under config_seen */
+	bool uncounted, one_priority; /* metrics, and the priority queue, are switched off */
 	uint64_t config_seen;
 	uint32_t rung;               /* times that the process rang its own bell: its sleepers are to come back */
 	uint32_t sleepers;           /* threads of this process that sleep, or are about to */

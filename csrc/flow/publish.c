@@ -31,7 +31,7 @@ struct message {
 	const mqshm_envelope *envelope;
 	uint64_t envelope_size;
 	uint32_t topic;
-	unsigned flags;
+	unsigned flags, ring;
 };
 
 static inline uint64_t next_seq(struct mqshm *h)
@@ -52,6 +52,7 @@ static int prepare(struct mqshm *h, struct mqshm_topic *t, struct message *m)
 	if (unlikely((h->max_message_size && m->size > h->max_message_size) || m->size > UINT32_MAX))
 		return mqi_fail(MQSHM_TOO_LARGE, "the payload has %llu bytes, max_message_size is %llu", (unsigned long long)m->size,
 		                (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
+	m->ring = unlikely(h->one_priority) ? plain.ring : m->envelope->ring;
 	m->published_ns = mqi_wall_coarse_ns();
 	m->expires_ns = m->envelope->expires_ns;
 	if (unlikely(m->expires_ns == UINT64_MAX)) m->expires_ns = 0; /* never, whatever the configuration says */
@@ -70,35 +71,35 @@ static void count(struct mqshm_topic *t, const struct message *m)
 
 /* A slot of the subscription, and memory for the cell and the time that it will need: after this nothing can fail.
  * MQSHM_CLOSED: the match is out of date. */
-static int reserve(struct mqshm_sub *s, const mqshm_envelope *e, struct mqi_claim *claim)
+static int reserve(struct mqshm_sub *s, const struct message *m, struct mqi_claim *claim)
 {
 	mqi_touch(s);
-	int rc = mqi_ring_prepare(s, e->ring);
+	int rc = mqi_ring_prepare(s, m->ring);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	rc = mqi_slot_reserve(s, &claim->index, &claim->word);
 	if (unlikely(rc == MQSHM_FULL) && mqi_reap_soon(s->h)) rc = mqi_slot_reserve(s, &claim->index, &claim->word);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	claim->sub = s;
-	if (unlikely(e->delay_ms)) rc = mqi_due_prepare(s);
+	if (unlikely(m->envelope->delay_ms)) rc = mqi_due_prepare(s);
 	if (unlikely(mqi_load_acq(&s->shm->word) != s->word)) rc = MQSHM_CLOSED;
 	if (unlikely(rc != MQSHM_OK)) mqi_slot_free(s, claim->index, claim->word);
 	return rc;
 }
 
 /* After the commit (with a block), or as the commit (inline): into its ring, or aside until its time. */
-static int deliver(struct mqi_claim *claim, const mqshm_envelope *e)
+static int deliver(struct mqi_claim *claim, const struct message *m)
 {
 	struct mqshm_sub *s = claim->sub;
-	if (likely(!(mqi_load_rlx(&s->shm->used) >> e->ring & 1))) mqi_or32(&s->shm->used, 1u << e->ring);
-	if (unlikely(e->delay_ms)) {
-		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_boot_ms() + e->delay_ms;
-		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(e->ring, MQI_NOWHERE));
+	if (likely(!(mqi_load_rlx(&s->shm->used) >> m->ring & 1))) mqi_or32(&s->shm->used, 1u << m->ring);
+	if (unlikely(m->envelope->delay_ms)) {
+		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_boot_ms() + m->envelope->delay_ms;
+		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(m->ring, MQI_NOWHERE));
 		if (!mqi_due_set(s, claim->index, claim->word, gen, due) ||
 		    !mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))
 			return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u was taken from its owner", claim->index, s->row);
 		mqi_due_lower(s, claim->index, due);
 	} else {
-		int rc = mqi_ring_link(s, e->ring, claim->index, claim->word);
+		int rc = mqi_ring_link(s, m->ring, claim->index, claim->word);
 		if (unlikely(rc != MQSHM_OK)) return rc;
 	}
 	MQI_COUNT(s->counters->published, 1);
@@ -116,9 +117,9 @@ static int drop_one(struct mqshm_sub *s)
 	return MQSHM_OK;
 }
 
-static int reserve_by_policy(struct mqshm_sub *s, const mqshm_envelope *e, struct mqi_claim *claim)
+static int reserve_by_policy(struct mqshm_sub *s, const struct message *m, struct mqi_claim *claim)
 {
-	int rc = reserve(s, e, claim);
+	int rc = reserve(s, m, claim);
 	if (likely(rc != MQSHM_FULL)) return rc;
 	if (s->overflow == MQSHM_DROP_NEW) {
 		MQI_COUNT(s->counters->dropped, 1);
@@ -126,8 +127,10 @@ static int reserve_by_policy(struct mqshm_sub *s, const mqshm_envelope *e, struc
 	}
 	/* A slot that was freed may be taken by another publisher before we look: as often as there are slots is enough. */
 	for (uint32_t i = 0; s->overflow == MQSHM_DROP_OLDEST && rc == MQSHM_FULL && i < s->capacity; i++) {
-		rc = drop_one(s);
-		if (rc == MQSHM_OK) rc = reserve(s, e, claim);
+		int dropped = drop_one(s);
+		if (dropped != MQSHM_OK && dropped != MQSHM_FULL) return dropped;
+		rc = reserve(s, m, claim); /* also where nothing was there to drop: what had expired has gone on the way */
+		if (dropped == MQSHM_FULL) break;
 	}
 	return rc;
 }
@@ -135,8 +138,8 @@ static int reserve_by_policy(struct mqshm_sub *s, const mqshm_envelope *e, struc
 static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct message *m)
 {
 	struct mqi_claim claim;
-	__builtin_prefetch(&s->rings[m->envelope->ring][s->tail[m->envelope->ring] & s->mask], 1);
-	int rc = reserve_by_policy(s, m->envelope, &claim);
+	__builtin_prefetch(&s->rings[m->ring][s->tail[m->ring] & s->mask], 1);
+	int rc = reserve_by_policy(s, m, &claim);
 	if (unlikely(rc != MQSHM_OK)) {
 		if (rc != MQSHM_EMPTY) return rc;
 		m->seq = next_seq(s->h);
@@ -150,7 +153,7 @@ static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct mes
 	mqi_store_rlx(&slot->info, mqi_info(m->topic, m->flags, (uint32_t)m->size));
 	memcpy(slot->data, m->data, m->size);
 	if (unlikely(m->flags)) mqi_envelope_write(slot->data + m->size, m->envelope, m->flags, m->expires_ns);
-	rc = deliver(&claim, m->envelope);
+	rc = deliver(&claim, m);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	count(t, m);
 	return MQSHM_OK;
@@ -172,7 +175,7 @@ static int claims_room(struct mqshm *h, uint32_t n)
 }
 
 /* A slot with every receiver, or with none. Those that drop their oldest come last: nothing is dropped in vain. */
-static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const mqshm_envelope *e, uint32_t *n)
+static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct message *m, uint32_t *n)
 {
 	int rc = claims_room(h, t->count);
 	*n = 0;
@@ -180,7 +183,7 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const mqshm_envel
 		for (uint32_t i = 0; rc == MQSHM_OK && i < t->count; i++) {
 			struct mqshm_sub *s = t->targets[i];
 			if ((s->overflow == MQSHM_DROP_OLDEST) != last) continue;
-			rc = reserve_by_policy(s, e, &h->claims[*n]);
+			rc = reserve_by_policy(s, m, &h->claims[*n]);
 			if (rc == MQSHM_OK) ++*n;
 			else if (rc == MQSHM_EMPTY) rc = MQSHM_OK; /* drop_new: goes without */
 		}
@@ -210,7 +213,7 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct message *m, uin
 		return mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		int rc = deliver(&claims[i], m->envelope);
+		int rc = deliver(&claims[i], m);
 		if (unlikely(rc != MQSHM_OK)) return rc;
 	}
 	for (uint32_t i = 0; i < n; i++) mqi_event_one(h, claims[i].sub->shm->waiters);
@@ -258,7 +261,7 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message 
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	rc = mqi_topic_current(h, t);
 	if (rc == MQSHM_OK && t->count > receivers) rc = MQSHM_CLOSED; /* more than the block has room for: once more */
-	if (rc == MQSHM_OK) rc = reserve_all(h, t, m->envelope, &n);
+	if (rc == MQSHM_OK) rc = reserve_all(h, t, m, &n);
 	if (rc == MQSHM_OK && n > 0) {
 		describe(mqi_block(h, offset), m, n);
 		return commit(h, t, m, offset, gen, n);
@@ -363,7 +366,7 @@ static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan
 	if (room_for(m, t->count) > loan->room)
 		return mqi_fail(MQSHM_TOO_LARGE, "the loan has no room for %u receivers and an envelope of %llu bytes", t->count,
 		                (unsigned long long)m->envelope_size);
-	rc = reserve_all(h, t, m->envelope, &n);
+	rc = reserve_all(h, t, m, &n);
 	if (rc != MQSHM_OK) return rc;
 	if (n > 0) {
 		describe(mqi_block(h, loan->block), m, n);

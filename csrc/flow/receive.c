@@ -74,7 +74,7 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 	if (unlikely(s->shm->max_attempts && attempt > s->shm->max_attempts)) return refuse(out, &s->counters->rejected);
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
 		uint64_t ms = out->ack_ms ? out->ack_ms : s->shm->ack_timeout_ms;
-		mqi_due_set_held(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms);
+		mqi_due_set(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms);
 	}
 	return MQSHM_OK;
 }

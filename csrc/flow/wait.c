@@ -117,6 +117,7 @@ static void sleepers(struct mqshm *h, uint64_t *const *events, uint32_t n, int b
 static void upkeep(const struct waiting *w)
 {
 	if (mqi_enter(w->h) != MQSHM_OK) return;
+	mqi_config_look(w->h);
 	mqi_reap_soon(w->h);
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct mqshm_sub *s = w->subs[i];

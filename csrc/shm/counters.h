@@ -4,9 +4,11 @@
 
 #include "flow/handle.h"
 
-/* This peer's counters of a topic or a subscription. Where there is no memory for them, a pair that nobody reads: a
- * broker at its limit must still let its messages out. Never NULL. */
+/* This peer's counters of a topic or a subscription. Where there is no memory for them, or metrics are off, a pair that
+ * nobody reads: a broker at its limit must still let its messages out. Never NULL. */
 struct topic_counters_shm *mqi_count_topic(struct mqshm *h, uint32_t topic);
 struct sub_counters_shm *mqi_count_sub(struct mqshm *h, uint32_t row);
+/* Asks again for all that this process has in use: its row has changed, or whether anything is counted. */
+void mqi_count_again(struct mqshm *h);
 
 #endif

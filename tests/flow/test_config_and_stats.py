@@ -100,3 +100,27 @@ def test_fsck_finds_nothing_in_a_broker_at_work(broker):
     assert report.slots_used == 100
     assert report.peers_live == 1
     assert sub.ack_batch(held) == 10
+
+
+def test_without_the_priority_queue_messages_come_in_the_order_of_publishing(broker):
+    sub = broker.subscribe("a")
+    broker.update_config(enable_priority_queue=False)
+    for number, priority in enumerate((mqshm.Priority.LOW, mqshm.Priority.HIGHEST, mqshm.Priority.NORMAL)):
+        broker.publish("a", bytes([number]), priority=priority)
+    assert [message.data for message in sub.receive_batch(9)] == [b"\0", b"\1", b"\2"]
+    broker.update_config(enable_priority_queue=True)
+    broker.publish("a", b"low", priority=mqshm.Priority.LOW)
+    broker.publish("a", b"high", priority=mqshm.Priority.HIGH)
+    assert [message.data for message in sub.receive_batch(9)] == [b"high", b"low"]
+
+
+def test_without_metrics_nothing_is_counted(broker):
+    sub = broker.subscribe("a")
+    broker.publish("a", b"1")
+    broker.update_config(enable_metrics=False)
+    broker.publish("a", b"2")
+    assert len(sub.receive_batch(9)) == 2
+    assert broker.stats().topics["a"].published == 1
+    broker.update_config(enable_metrics=True)
+    broker.publish("a", b"3")
+    assert broker.stats().topics["a"].published == 2
