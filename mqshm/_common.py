@@ -88,8 +88,8 @@ class Sending:
         self._topics: dict[str, Any] = {}
         self._names: dict[int, str] = {}
         self._drained: list[Callable[[], None]] = []
-        self._cells: list[Any] = []  # each a sequence number to write to,
-        self._deliveries: list[Any] = []  # or a delivery; those that are not here are in calls
+        self._cells: list[Any] = []  # each a sequence number and an envelope to write to,
+        self._deliveries: list[Any] = []  # or room for a delivery; those that are not here are in calls
         self._made: list[Any] = []  # all of them
         _fronts.add(self)
 
@@ -101,7 +101,7 @@ class Sending:
         try:
             cell = self._cells.pop()  # popping and appending are each one step, whatever threads and finalizers do
         except IndexError:
-            cell = ffi.new("uint64_t *")
+            cell = (ffi.new("uint64_t *"), ffi.new("mqshm_envelope *"))
             self._made.append(cell)
         if self._abandoned:
             self._leave(cell)
@@ -174,21 +174,31 @@ class Sending:
         self, topic: str, data: Any, ring: int, id: str | None, headers: bytes | None, key: str | None, expires_ns: int,
         delay_ms: int, ack_ms: int, timeout_ns: int,
     ) -> int:  # fmt: skip
-        envelope = ffi.new("mqshm_envelope *")
-        envelope.ring, envelope.expires_ns, envelope.delay_ms, envelope.ack_ms = ring, expires_ns, delay_ms, ack_ms
-        texts = [ffi.from_buffer(_bytes(text) or b"") for text in (id, headers, key)]
-        envelope.id, envelope.headers, envelope.key = texts
-        envelope.id_size, envelope.headers_size, envelope.key_size = map(len, texts)
-        payload = ffi.from_buffer(_bytes(data))
-        patience = Patience(timeout_ns)
+        payload = data if type(data) is bytes else ffi.from_buffer(_bytes(data))
+        size = len(payload)
+        patience = None
         cell = self._enter()
         try:
+            seq, envelope = cell
+            envelope.ring, envelope.expires_ns, envelope.delay_ms, envelope.ack_ms = ring, expires_ns, delay_ms, ack_ms
+            # Of names that are not given only the size is looked at.
+            envelope.id_size = envelope.headers_size = envelope.key_size = 0
+            if id:
+                envelope.id = id_bytes = ffi.from_buffer(id.encode())
+                envelope.id_size = len(id_bytes)
+            if headers:
+                envelope.headers = headers_bytes = ffi.from_buffer(headers)
+                envelope.headers_size = len(headers_bytes)
+            if key:
+                envelope.key = key_bytes = ffi.from_buffer(key.encode())
+                envelope.key_size = len(key_bytes)
             while not self.closed:
-                pointer = self._topic(topic)
-                code = lib.mqshm_publish(self._core, pointer, payload, len(payload), envelope, cell)
+                pointer = self._topics.get(topic) or self._topic(topic)
+                code = lib.mqshm_publish(self._core, pointer, payload, size, envelope, seq)
                 if code == OK:
-                    return int(cell[0])
-                code = self._again(code, pointer, len(payload), patience)
+                    return int(seq[0])
+                patience = patience or Patience(timeout_ns)
+                code = self._again(code, pointer, size, patience)
                 if code != OK:
                     fail(code)
             fail(FRONT_CLOSED)

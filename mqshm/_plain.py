@@ -98,7 +98,7 @@ def _copy(pointer: Any, size: int) -> bytes:
 
 
 class Receiver(Taking):
-    def __init__(self, front: Front, sub: int, ack: int, message_class: type[Message]) -> None:
+    def __init__(self, front: Front, sub: int, ack: int, message_class: type) -> None:
         super().__init__(front, sub, ack, message_class)
         self.closed = False
         self._subs = ffi.new("mqshm_sub_t *[]", [ffi.cast("mqshm_sub_t *", sub)])
@@ -106,7 +106,7 @@ class Receiver(Taking):
         self._ack = ack
         self._settles = ack == lib.MQSHM_ACK_NONE
         self._room = _HEAD + (EAGER_SETTLED if self._settles else EAGER)
-        self._new = message_class.__new__
+        self._new: Callable[[type], Any] = object.__new__  # past __init__
         self._lazy = message_class
         self._eager = _eager_class(message_class)
 
@@ -367,7 +367,7 @@ class Message(Received):
         return settled
 
     @property
-    def _unasked(self) -> bool:  # type: ignore[override]
+    def _unasked(self) -> bool:
         unasked: bool = self._lease.unasked
         return unasked
 

@@ -40,9 +40,11 @@ bool mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t ge
 	return true;
 }
 
-/* A lease without a time: its holder was stopped between claim and deadline. It is to end like any other. */
+/* A lease without a time: its holder was stopped between claim and deadline. It is to end like any other. `was` was read
+ * after w: where the word is still w after that, it is no time of a later life's. */
 static uint64_t begin_lease(struct mqshm_sub *s, uint32_t i, uint64_t was, uint64_t w)
 {
+	if (mqi_load_acq(&s->slots[i].word) != w) return 0;
 	uint64_t ms = mqi_boot_ms() + mqi_load_rlx(&s->shm->ack_timeout_ms);
 	return mqi_cas64(&s->times[i], was, mqi_lease(mqi_slot_gen(w), ms)) ? ms : 0;
 }

@@ -197,7 +197,7 @@ static bool check_block(struct mqshm *h, uint64_t offset, void *with)
 	for (uint32_t bit = 0; bit < bits && !c->out_of_memory; bit++) {
 		if (!mqi_block_held(h, offset, gen, bit)) continue;
 		struct share key = {offset, bit};
-		if (bsearch(&key, c->shares, c->count, sizeof key, by_block) || mqi_load_acq(&mqi_block(h, offset)->word) != w) continue;
+		if ((c->count && bsearch(&key, c->shares, c->count, sizeof key, by_block)) || mqi_load_acq(&mqi_block(h, offset)->word) != w) continue;
 		found(c, &r->lost_blocks, "the payload at %llu is kept for a receiver %u that does not refer to it", (unsigned long long)offset, bit);
 		if (c->repair) {
 			mqi_block_release(h, offset, gen, bit);

@@ -69,6 +69,7 @@ struct mqshm_sub {
 	uint32_t used;                      /* priorities known to be in use */
 	bool touched;                       /* the peer row's bit is set */
 	bool woken;                         /* slept, and has not received since */
+	uint64_t looked_ns;                 /* when this process last found every slot taken by a look at all words */
 	uint32_t ticked;                    /* slot up to which hints were last renewed */
 	struct mqi_spin spin;
 };

@@ -77,7 +77,8 @@ static int reserve(struct mqshm_sub *s, const struct message *m, struct mqi_clai
 	int rc = mqi_ring_prepare(s, m->ring);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	rc = mqi_slot_reserve(s, &claim->index, &claim->word);
-	if (unlikely(rc == MQSHM_FULL) && mqi_reap_soon(s->h)) rc = mqi_slot_reserve(s, &claim->index, &claim->word);
+	/* What was given back after the dead may be the memory of this subscription, or of the next: match again. */
+	if (unlikely(rc == MQSHM_FULL) && mqi_reap_soon(s->h)) return MQSHM_CLOSED;
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	claim->sub = s;
 	if (unlikely(m->envelope->delay_ms)) rc = mqi_due_prepare(s);

@@ -23,6 +23,7 @@
 #define PAUSE_MAX_NS 1000000000
 #define SLICE_NS 100000000ll
 #define TICK_SLOTS 4096
+#define MANY_GROUPS 8           /* from this many groups of slots on, one free is not much */
 
 struct waiting {
 	struct mqshm *h;
@@ -187,9 +188,12 @@ int mqshm_ring_bell(mqshm_t *h)
 	return MQSHM_OK;
 }
 
-static bool is_full(struct mqshm_sub *s)
+/* Room for `least` groups of slots. A publisher that goes on with the first free slot meets a full subscription at once
+ * again, and takes from the receivers' hands the lines of the slots that they free; so it waits for a little more, as
+ * long as it does not sleep. */
+static bool is_full(struct mqshm_sub *s, uint32_t least)
 {
-	return s->overflow != MQSHM_DROP_NEW && mqi_load_acq(&s->shm->word) == s->word && !mqi_slot_any_free(s);
+	return s->overflow != MQSHM_DROP_NEW && mqi_load_acq(&s->shm->word) == s->word && mqi_slot_free_groups(s) < least;
 }
 
 static bool memory_there(const struct waiting *w)
@@ -201,14 +205,18 @@ static bool memory_there(const struct waiting *w)
 }
 
 /* Of one receiver, or of memory: another one that is full is found, and waited for, by the next try. */
-static bool room_there(const struct waiting *w) { return w->n ? !is_full(w->subs[0]) : memory_there(w); }
+static bool room_there(const struct waiting *w) { return w->n ? !is_full(w->subs[0], 1) : memory_there(w); }
+static bool much_room_there(const struct waiting *w)
+{
+	return w->n ? !is_full(w->subs[0], w->subs[0]->groups < MANY_GROUPS ? 1 : w->subs[0]->groups / MANY_GROUPS + 1) : memory_there(w);
+}
 
 static struct mqshm_sub *full_one(mqshm_t *h, const mqshm_topic_t *t)
 {
 	if (mqi_enter(h) != MQSHM_OK) return NULL;
 	struct mqshm_sub *full = NULL;
 	for (uint32_t i = 0; i < t->count && !full; i++)
-		if (is_full(t->targets[i])) full = t->targets[i];
+		if (is_full(t->targets[i], 1)) full = t->targets[i];
 	mqi_leave(h);
 	return full;
 }
@@ -225,6 +233,6 @@ int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout
 		return mqi_fail(MQSHM_NO_MEMORY, "max_memory_usage, or /dev/shm, has no room for %llu bytes", (unsigned long long)size);
 	uint64_t *event = full ? full->shm->space_waiters : h->hdr->memory_waiters;
 	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;
-	if (budget && spin(&w, room_there, full ? &full->spin : &h->spin, budget)) return MQSHM_OK;
+	if (budget && spin(&w, much_room_there, full ? &full->spin : &h->spin, budget)) return MQSHM_OK;
 	return sleep_until(&w, room_there, &event, 1, timeout_ns);
 }

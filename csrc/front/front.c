@@ -18,7 +18,8 @@
 /* What _failed gets besides a mqshm_result; but not RAISED, after which a Python exception is set. */
 enum { ALREADY_SETTLED = -1, FRONT_CLOSED = -2, RAISED = -3, UNREADABLE = -4, NOT_A_MESSAGE = -5 };
 enum {
-	TOPICS = 64,              /* entries of a front's cache */
+	TOPIC_BITS = 14,          /* log2 of a front's cache of topics; what of it is not used is no memory */
+	UNLOCKED = 256 << 10,     /* payloads from this size on are copied without the interpreter's lock */
 	EAGER = 4 << 10,          /* payloads up to this are copied at receive, */
 	EAGER_SETTLED = 16 << 10, /* and up to this where receiving settles: cheaper than to hold and release */
 	POOL = 512,               /* dead messages kept for the next: two large batches */
@@ -33,7 +34,7 @@ static unsigned epoch; /* forks of this process; what was leased under an older 
 typedef struct {
 	PyObject_HEAD
 	mqshm_t *handle;
-	struct { PyObject *name; mqshm_topic_t *topic; } topics[TOPICS]; /* found by address of the name, which is referenced */
+	struct known_topic { PyObject *name; mqshm_topic_t *topic; } *topics; /* found by address of the name, which is referenced */
 	unsigned waiting; /* calls that are in C without the interpreter's lock */
 	unsigned views;   /* exports of the segment's memory */
 	bool closed;      /* no more calls; those that wait give up */
@@ -99,7 +100,7 @@ static PyObject *slow_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyO
 
 static inline int topic_of(Front *f, PyObject *name, mqshm_topic_t **out)
 {
-	size_t at = (uintptr_t)name / 16 % TOPICS;
+	size_t at = (uint64_t)(uintptr_t)name * 0x9e3779b97f4a7c15u >> (64 - TOPIC_BITS); /* Fibonacci hashing: Knuth, volume 3 */
 	*out = f->topics[at].topic;
 	if (likely(f->topics[at].name == name)) return MQSHM_OK;
 	Py_ssize_t size;
@@ -134,6 +135,18 @@ static bool only_priority(PyObject *kwnames, PyObject *value, mqshm_envelope *e)
 	return priority >= 0 && priority <= 10 * LOWEST_RING && priority % 10 == 0;
 }
 
+/* Closed, and nobody looks at the segment any more: Python may let go of it. Runs wherever the last view dies. */
+static void rest(Front *f)
+{
+	if (likely(!f->closed) || f->waiting || f->views) return;
+	PyObject *type, *value, *trace;
+	PyErr_Fetch(&type, &value, &trace);
+	PyObject *nothing = call(f, "_rest", PyTuple_New(0));
+	if (!nothing) PyErr_WriteUnraisable((PyObject *)f);
+	Py_XDECREF(nothing);
+	PyErr_Restore(type, value, trace);
+}
+
 static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
 	mqshm_envelope e;
@@ -144,7 +157,9 @@ static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, Py
 		mqshm_topic_t *topic;
 		Py_buffer buffer = { .obj = NULL };
 		int result = likely(payload(args[1], &data, &size, &buffer)) ? topic_of(f, args[0], &topic) : MQSHM_INVALID;
+		PyThreadState *others = unlikely(result == MQSHM_OK && size >= UNLOCKED) ? (f->waiting++, PyEval_SaveThread()) : NULL;
 		if (likely(result == MQSHM_OK)) result = api->publish(f->handle, topic, data, size, kwnames ? &e : NULL, &seq);
+		if (unlikely(others)) PyEval_RestoreThread(others), f->waiting--, rest(f);
 		if (unlikely(buffer.obj)) PyBuffer_Release(&buffer);
 		if (likely(result == MQSHM_OK)) return PyLong_FromUnsignedLongLong(seq);
 	}
@@ -188,28 +203,19 @@ static PyObject *front_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
 	unsigned long long handle;
 	if (!PyArg_ParseTuple(args, "K", &handle)) return NULL;
 	Front *f = (Front *)PyType_GenericAlloc(type, 0);
-	if (f) f->handle = (mqshm_t *)(uintptr_t)handle;
+	if (f && !(f->topics = PyMem_Calloc((size_t)1 << TOPIC_BITS, sizeof *f->topics))) Py_CLEAR(f);
+	if (!f) return PyErr_NoMemory();
+	f->handle = (mqshm_t *)(uintptr_t)handle;
 	return (PyObject *)f;
 }
 
 static void front_dealloc(Front *f)
 {
 	PyTypeObject *type = Py_TYPE((PyObject *)f);
-	for (int i = 0; i < TOPICS; i++) Py_XDECREF(f->topics[i].name);
+	for (size_t i = 0; f->topics && i < 1u << TOPIC_BITS; i++) Py_XDECREF(f->topics[i].name);
+	PyMem_Free(f->topics);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(f);
 	Py_DECREF(type);
-}
-
-/* Closed, and nobody looks at the segment any more: Python may let go of it. Runs wherever the last view dies. */
-static void rest(Front *f)
-{
-	if (likely(!f->closed) || f->waiting || f->views) return;
-	PyObject *type, *value, *trace;
-	PyErr_Fetch(&type, &value, &trace);
-	PyObject *nothing = call(f, "_rest", PyTuple_New(0));
-	if (!nothing) PyErr_WriteUnraisable((PyObject *)f);
-	Py_XDECREF(nothing);
-	PyErr_Restore(type, value, trace);
 }
 
 static int end(Message *m)
@@ -355,7 +361,7 @@ static PyObject *string_of(const void *bytes, uint32_t size)
 }
 
 /* The message of a delivery, which may lie in the pool's top already. One that cannot be handed out is given back. */
-static int hand_out(Receiver *r, mqshm_delivery *d, Message **out)
+static int hand_out(Receiver *r, mqshm_delivery *d, Message **out, bool ack_later)
 {
 	Message *m = *out = pool_top();
 	if (unlikely(!m)) return api->nack(d, 0), RAISED;
@@ -377,6 +383,7 @@ static int hand_out(Receiver *r, mqshm_delivery *d, Message **out)
 	    (d->id_size && !(m->id = string_of(d->id, d->id_size))) || (d->key_size && !(m->key = string_of(d->key, d->key_size))) ||
 	    (d->headers_size && !(m->headers = PyBytes_FromStringAndSize((const char *)d->headers, d->headers_size))))
 		result = RAISED;
+	else if (ack_later && m->data) m->settled = true, m->end = NOTHING;
 	else if (r->ack == MQSHM_ACK_NONE) result = ack(m);
 	else if (r->ack == MQSHM_ACK_TIMEOUT && !api->held(d)) result = MQSHM_LEASE_LOST;
 	if (likely(result == MQSHM_OK)) return MQSHM_OK;
@@ -425,7 +432,7 @@ static PyObject *receive(Receiver *r, int64_t timeout_ns)
 		Message *m = pool_top();
 		int result = unlikely(!m) ? RAISED : unlikely(r->closed || r->front->closed) ? MQSHM_CLOSED : MQSHM_OK;
 		if (likely(result == MQSHM_OK)) result = api->receive(r->sub, &m->d);
-		if (likely(result == MQSHM_OK)) result = hand_out(r, &m->d, &m);
+		if (likely(result == MQSHM_OK)) result = hand_out(r, &m->d, &m, false);
 		if (likely(result == MQSHM_OK)) return (PyObject *)m;
 		if (result == MQSHM_EMPTY) result = wait_for_message(r, timeout_ns, &deadline);
 		PyObject *nothing = none(r, result == MQSHM_EMPTY ? MQSHM_OK : result);
@@ -453,13 +460,16 @@ static PyObject *receiver_take(Receiver *r, PyObject *number)
 		uint32_t got = 0;
 		if (r->closed || r->front->closed) result = MQSHM_CLOSED;
 		if (result == MQSHM_OK) result = api->receive_batch(r->sub, max < CHUNK ? (uint32_t)max : CHUNK, d, &got);
+		uint32_t later = 0; /* of d, from its start: to be acked at once, after all have been copied */
 		for (uint32_t i = 0; i < got; i++) {
 			Message *m;
-			int handed = hand_out(r, &d[i], &m);
+			int handed = hand_out(r, &d[i], &m, r->ack == MQSHM_ACK_NONE);
+			if (m && m->settled && m->end == NOTHING) d[later++] = d[i];
 			if (handed == MQSHM_OK && PyList_Append(list, (PyObject *)m)) handed = RAISED;
 			if (unlikely(handed != MQSHM_OK)) result = handed;
 			Py_XDECREF((PyObject *)m);
 		}
+		if (later) api->ack_batch(d, later, &later);
 		max -= got;
 	}
 	if (result == MQSHM_OK || result == MQSHM_EMPTY) return list;

@@ -2,6 +2,10 @@
 
 #include "shm/area.h"
 
+/* A look at every word takes the lines of all slots away from those who use them. Who is going to wait does so at most
+ * this often; in between, and while it waits, the hints have to do. */
+#define LOOK_AGAIN_NS 1000000
+
 /* One group further than the memory that there is; the first who gets there also grows the column of times, where the
  * subscription keeps leases in it. */
 static int grow(struct mqshm_sub *s)
@@ -10,7 +14,7 @@ static int grow(struct mqshm_sub *s)
 	uint64_t bytes = ((uint64_t)ready + 1) * sizeof(struct slot_shm), ahead = bytes / 2;
 	if (ahead > MQI_UNIT) ahead = MQI_UNIT;
 	int rc = mqi_area_grow(s->h, &s->shm->areas[SUB_SLOTS], bytes + (MQI_GROUP - 1) * sizeof(struct slot_shm), ahead);
-	if (rc == MQSHM_TOO_LARGE) rc = mqi_area_grow(s->h, &s->shm->areas[SUB_SLOTS], s->shm->areas[SUB_SLOTS].size, 0);
+	if (rc == MQSHM_TOO_LARGE) rc = mqi_area_grow(s->h, &s->shm->areas[SUB_SLOTS], mqi_load_rlx(&s->shm->areas[SUB_SLOTS].size), 0);
 	if (rc != MQSHM_OK) return rc;
 	uint64_t now = mqi_area_ready(&s->shm->areas[SUB_SLOTS]) / sizeof(struct slot_shm);
 	if (now > s->capacity) now = s->capacity;
@@ -50,6 +54,12 @@ static bool next_group(struct mqshm_sub *s)
 	return false;
 }
 
+static uint32_t memory_of(struct mqshm_sub *s)
+{
+	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
+	return ready < s->capacity ? ready : s->capacity;
+}
+
 int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 {
 	/* Each round clears a hint; others may set new ones, which is their progress, but not for ever ours to follow. */
@@ -66,31 +76,23 @@ int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 		int rc = grow(s);
 		if (rc != MQSHM_OK) return rc;
 	}
-	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
-	if (ready > s->capacity) ready = s->capacity;
-	for (uint32_t i = 0; i < ready; i++)
+	uint64_t now = mqi_mono_ns();
+	bool looked = s->overflow == MQSHM_BLOCK && now - s->looked_ns < LOOK_AGAIN_NS;
+	for (uint32_t i = 0, ready = looked ? 0 : memory_of(s); i < ready; i++)
 		if (mqi_slot_take(s, i, word)) {
 			*index = i;
 			return MQSHM_OK;
 		}
+	if (!looked) s->looked_ns = now;
 	return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", s->capacity, s->row);
 }
 
-static uint32_t memory_of(struct mqshm_sub *s)
+uint32_t mqi_slot_free_groups(struct mqshm_sub *s)
 {
-	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
-	return ready < s->capacity ? ready : s->capacity;
-}
-
-bool mqi_slot_any_free(struct mqshm_sub *s)
-{
+	uint32_t groups = 0;
 	for (uint32_t word = 0; word < (s->groups + 63) / 64; word++)
-		if (mqi_load_rlx(&s->free_hints[word])) return true;
-	uint32_t ready = memory_of(s);
-	if (ready < s->capacity) return true;
-	for (uint32_t i = 0; i < ready; i++)
-		if (mqi_slot_state(mqi_load_rlx(&s->slots[i].word)) == SLOT_FREE) return true;
-	return false;
+		groups += (uint32_t)__builtin_popcountll(mqi_load_rlx(&s->free_hints[word]));
+	return groups + (memory_of(s) < s->capacity);
 }
 
 uint32_t mqi_hints_renew(struct mqshm_sub *s, uint32_t from, uint32_t n)

@@ -8,11 +8,12 @@
 #include "flow/handle.h"
 #include "shm/event.h"
 
-/* Takes a free slot: NEW(me, gen + 1). MQSHM_FULL only after a look at every word; MQSHM_NO_MEMORY. */
+/* Takes a free slot: NEW(me, gen + 1). MQSHM_FULL only after a look at every word (under MQSHM_BLOCK, where it means that
+ * one waits, after one in the last millisecond); MQSHM_NO_MEMORY. */
 int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word);
 
-/* Whether a reserve may succeed: by a hint, by growth, or by a look at every word. */
-bool mqi_slot_any_free(struct mqshm_sub *s);
+/* Groups that have a hint, and one for memory to grow into: whether a reserve may succeed. */
+uint32_t mqi_slot_free_groups(struct mqshm_sub *s);
 /* Sets the hints of up to n slots from `from` on that should have one; where to go on next time. */
 uint32_t mqi_hints_renew(struct mqshm_sub *s, uint32_t from, uint32_t n);
 

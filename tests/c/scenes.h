@@ -18,6 +18,7 @@ struct scene {
 	void (*fill)(struct stage *st);     /* messages that wait */
 	void (*ready)(struct victim *v);    /* what the victim did before */
 	int (*act)(struct victim *v);       /* the operation */
+	void (*finish)(struct victim *v);   /* what it does next, where it was only stopped */
 	void (*owed)(struct stage *st);     /* after repair: what is promised of the victim's messages and leases */
 	void (*after)(struct stage *st);    /* what else must hold */
 };

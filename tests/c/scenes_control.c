@@ -135,6 +135,16 @@ static void first_dies(struct stage *st)
 	three_wait(st);
 	leave_dead(st, hands_full);
 }
+static void leases(struct victim *v)
+{
+	for (unsigned i = 0; i < 3; i++) victim_take(v);
+	must(mqshm_ack_hold(&v->held[2]) == MQSHM_OK, "no hold");
+}
+static void first_dies_with_leases(struct stage *st)
+{
+	three_wait(st);
+	leave_dead(st, leases);
+}
 static int reap(struct victim *v)
 {
 	uint32_t dead;
@@ -180,6 +190,7 @@ const struct scene control_scenes[] = {
 	{.name = "attach-open", .stranger = true, .act = attach_and_open},
 	{.name = "detach", .fill = three_wait, .ready = hands_full, .act = detach, .owed = owed_leases},
 	{.name = "reap", .fill = first_dies, .act = reap, .owed = owed_leases},
+	{.name = "reap-leases", .fill = first_dies_with_leases, .act = reap, .owed = owed_leases},
 	{.name = "fsck-repair", .fill = first_dies, .act = check_and_repair, .owed = owed_leases},
 	{.name = "configure", .act = configure, .owed = is_configured},
 };

@@ -91,14 +91,15 @@ static void owed_oldest_dropped(struct stage *st)
 {
 	owed_published(st);
 	ledger->least[0][FILLED] = 0;
-	ledger->most[0][FILLED] = !ledger->done;
+	ledger->most[0][FILLED] = !ledger->done || ledger->beside; /* then it was received, and there was room */
 }
 
 static void owed_new_dropped(struct stage *st)
 {
 	owed_published(st);
 	ledger->together[FIRST] = 0;
-	ledger->least[0][FIRST] = ledger->most[0][FIRST] = 0;
+	ledger->least[0][FIRST] = 0;
+	ledger->most[0][FIRST] = ledger->beside;
 }
 
 /* ---- memory ---- */

@@ -84,6 +84,14 @@ static void nothing_is_held(struct stage *st)
 /* ---- what is done ---- */
 
 static int receive(struct victim *v) { return mqshm_receive(v->sub, &v->held[0]); }
+/* What it got is its own: nobody else got it, and nobody has taken it back. */
+static void settle_received(struct victim *v)
+{
+	if (ledger->result != MQSHM_OK) return;
+	unsigned id = payload_read(&v->held[0]);
+	must(mqshm_ack(&v->held[0]) == MQSHM_OK, "message %u was taken from one that was only stopped", id);
+	ledger->in_hand[id] = 1;
+}
 static int receive_batch(struct victim *v)
 {
 	uint32_t got;
@@ -146,14 +154,15 @@ static void owed_purged(struct stage *st)
 }
 
 #define TIMED .ack = MQSHM_ACK_TIMEOUT
+#define RECEIVES .finish = settle_received, .owed = owed_settled
 
 const struct scene receive_scenes[] = {
-	{.name = "receive-inline", .fill = small_waits, .act = receive},
-	{.name = "receive-block", .fill = large_waits, .act = receive},
-	{.name = "receive-fan3", .groups = 3, .fill = small_waits, .act = receive},
-	{.name = "receive-again", .fill = small_waits_again, .act = receive},
+	{.name = "receive-inline", .fill = small_waits, .act = receive, RECEIVES},
+	{.name = "receive-block", .fill = large_waits, .act = receive, RECEIVES},
+	{.name = "receive-fan3", .groups = 3, .fill = small_waits, .act = receive, RECEIVES},
+	{.name = "receive-again", .fill = small_waits_again, .act = receive, RECEIVES},
 	{.name = "receive-batch", .fill = four_wait, .act = receive_batch},
-	{.name = "receive-timed", TIMED, .fill = large_waits, .act = receive},
+	{.name = "receive-timed", TIMED, .fill = large_waits, .act = receive, RECEIVES},
 	{.name = "receive-due", .fill = two_are_due, .act = receive},
 	{.name = "receive-expired", .fill = expired_waits, .act = receive, .result = MQSHM_EMPTY},
 	{.name = "receive-worn", .max_attempts = 1, .fill = worn_waits, .act = receive, .result = MQSHM_EMPTY},

@@ -1,7 +1,7 @@
 /* More receivers than the block's word has bits: words of bits behind the payload, dealt to the bits of the block.
  *
- * 0 publishes MESSAGES, one after the other, into the one block; 1 and 2 receive, each for every second receiver; 3 (and
- * 4 with REAPERS=2) repair. WORDS words of BITS bits, word w belongs to bit w % HOLDERS of the block; receiver r has bit
+ * 0 publishes MESSAGES, one after the other, into the one block; 1 and 2 receive for any of the four receivers; 3 (and 4
+ * with REAPERS=2) repair. WORDS words of BITS bits, word w belongs to bit w % HOLDERS of the block; receiver r has bit
  * r % BITS of word r / BITS. All are tagged with the block's gen. SHIFT: message k goes to the receivers from k on, so
  * that a receiver's bit changes from message to message.
  *
@@ -136,13 +136,14 @@ proctype publisher(byte me) {
 
 proctype receiver(byte me) {
 	byte r, g, b, w; bit ok;
-	r = me - 1;
 	do
-	:: WHEN(state[r] == READY) SET(r, INFLIGHT, me, gen[r] + 1); g = gen[r]; b = refgen[r];
+	:: WHEN(state[0] == READY || state[1] == READY || state[2] == READY || state[3] == READY)
+		if :: state[0] == READY -> r = 0 :: state[1] == READY -> r = 1 :: state[2] == READY -> r = 2 :: state[3] == READY -> r = 3 fi;
+		SET(r, INFLIGHT, me, gen[r] + 1); g = gen[r]; b = refgen[r];
 		assert(HELD(r)); END
 	   STEP assert(HELD(r)); state[r] = FREEING; END
 	   release(r);
-	   STEP SET(r, FREE, NOBODY, g); g = 0; b = 0; r = (r + 2) % (RECEIVERS + RECEIVERS % 2); END
+	   STEP SET(r, FREE, NOBODY, g); g = 0; b = 0; r = 0; END
 	od;
 	DEAD(r = 0; g = 0; b = 0; w = 0; ok = 0)
 }
@@ -205,7 +206,7 @@ active proctype monitor() {
 		od;
 		/* no leak: a block that nobody refers to is free; and no end too early: see HELD */
 		assert(!REPAIRED || STOPS > 0 || held || bstate == FREE);
-		assert(!(go[0] && go[1] && go[2] && REPAIRED) || returned[MESSAGES - 1])
+		assert(!(go[0] && (go[1] || go[2]) && REPAIRED) || STOPS > 0 || returned[MESSAGES - 1])
 	}
 }
 

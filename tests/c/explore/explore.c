@@ -13,6 +13,7 @@
 #include "ledger.h"
 #include "memory.h"
 #include "programs.h"
+#include "words.h"
 
 #define SHORT_S 50
 #define LONG_S 840
@@ -57,7 +58,7 @@ static int exhaust(const struct program *p, unsigned deviations, uint64_t until,
 			if (!run(t)) return -1;
 			if (t->runs % 64 == 0 && real_ns() > until) return 0;
 		} while (search_next());
-	} while (search_grew()); /* words that turned out to be shared: more points to choose at */
+	} while (words_grew()); /* words that turned out to be shared: more points to choose at */
 	return 1;
 }
 

@@ -32,6 +32,7 @@ struct world {
 	uint32_t capacity[GROUPS_MOST];
 	unsigned rules;
 	uint64_t lease_ms; /* under LEASES_END */
+	uint32_t overflow; /* of the last group */
 	uint32_t blocks; /* so many blocks can be in use; 0: not known */
 	int fd;
 };

@@ -5,6 +5,8 @@
 A mutant that is not found is a check that is missing. One whose text is not there any more is to be brought up to date.
 """
 
+# ruff: noqa: E501 -- the lines of C are as they stand in the core
+
 from __future__ import annotations
 
 import os
@@ -104,8 +106,8 @@ MUTANTS = [
     Mutant(
         "full without a look at every slot",
         "shm/slab.c",
-        "\tfor (uint32_t i = 0; i < ready; i++)\n\t\tif (mqi_slot_take(s, i, word)) {",
-        "\tfor (uint32_t i = ready; i < ready; i++)\n\t\tif (mqi_slot_take(s, i, word)) {",
+        "ready = looked ? 0 : memory_of(s);",
+        "ready = 0;",
         "publish-publish-receive",
     ),
     Mutant(
@@ -187,6 +189,27 @@ MUTANTS = [
         "given-back-for-later",
     ),
     Mutant(
+        "time written by who has lost its lease",
+        "flow/due.c",
+        "\t\tif (mqi_load_acq(&s->slots[index].word) != word) return false;\n",
+        "\t\t(void)word;\n",
+        "two-give-back-for-later",
+    ),
+    Mutant(
+        "time given to a lease that is over",
+        "flow/due.c",
+        "\tif (mqi_load_acq(&s->slots[i].word) != w) return 0;\n",
+        "",
+        "two-give-back-for-later",
+    ),
+    Mutant(
+        "publisher goes on with the match it had before it reaped",
+        "flow/publish.c",
+        "mqi_reap_soon(s->h)) return MQSHM_CLOSED;",
+        "mqi_reap_soon(s->h)) rc = mqi_slot_reserve(s, &claim->index, &claim->word);",
+        "subscriber-dies-publishing",
+    ),
+    Mutant(
         "extended lease keeps its generation",
         "flow/settle.c",
         "uint64_t now = restate(d->word, SLOT_INFLIGHT, s->h->peer, 1);",
@@ -196,8 +219,8 @@ MUTANTS = [
     Mutant(
         "lease taken without looking at its tag",
         "flow/due.c",
-        "if (mqi_lease_tag(time) != (mqi_slot_gen(w) & 0xffffff)) return 0;",
-        "(void)0;",
+        "if (ahead > timed) return timed ? begin_lease(s, i, time, w) : 0;",
+        "(void)begin_lease, (void)ahead, (void)timed;",
         "lease-extended",
     ),
     Mutant(

@@ -164,6 +164,13 @@ static void extend_and_finish(void)
 	}
 	finish(&d);
 }
+static void take_and_give_back_for_later(void)
+{
+	mqshm_delivery d;
+	for (unsigned looks = 0; looks < 3; looks++)
+		if (take(0, &d) == MQSHM_OK) give_back(&d, 5);
+		else pause_here();
+}
 static void give_back_for_later(void)
 {
 	mqshm_delivery d = held[me()];
@@ -246,8 +253,10 @@ static void one_is_dead(void)
 	mqshm_delivery d;
 	prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, 0, 1);
 	put(0, SMALL);
-	if (mqt_attach(world.fd, VICTIM, &victim) != MQSHM_OK || mqshm_sub_open(victim, "g0", 2, &s) != MQSHM_OK || mqshm_receive(s, &d) != MQSHM_OK)
-		fail("a victim: %s", mqshm_reason());
+	int rc = mqt_attach(world.fd, VICTIM, &victim);
+	if (rc == MQSHM_OK) rc = mqshm_sub_open(victim, "g0", 2, &s);
+	if (rc == MQSHM_OK) rc = mqshm_receive(s, &d);
+	if (rc != MQSHM_OK) fail("a victim: %s", mqshm_reason());
 	mqt_die(VICTIM, true);
 }
 
@@ -263,6 +272,29 @@ static void reap_and_come_again(void)
 	put(8, LARGE);
 	world.handle[me()] = mine;
 	world.topic[me()] = topic;
+}
+
+/* Of two receivers, one is full because of a publisher that died, and the other was that one's own: who publishes next
+ * reaps in between, and must not go on with what it has given back. */
+static void full_by_a_subscriber(void)
+{
+	const char *pattern = TOPIC;
+	uint32_t size = 1;
+	mqshm_sub_options o = {.patterns = &pattern, .pattern_sizes = &size, .pattern_count = 1, .capacity = 4};
+	mqshm_sub_t *s;
+	prepared(2, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_REJECT}, 1, 0, 1);
+	if (mqshm_sub_create(world.handle[1], &o, &s) != MQSHM_OK) fail("subscribing: %s", mqshm_reason());
+	act_as(0);
+	put(7, LARGE);
+	act_as(SURVIVOR);
+}
+
+/* It ends with its process, dead or not. */
+static void check_without_private(void)
+{
+	if (!has_died(1)) mqshm_detach(world.handle[1]);
+	world.handle[1] = NULL;
+	ledger_check();
 }
 
 /* ---- memory ---- */
@@ -293,7 +325,8 @@ static void within_limit(const void *word)
 			pages += granted ? mqi_area_target(*words[i]) : mqi_area_committed(*words[i]);
 	}
 	uint64_t limit = hdr->config.max_memory_usage;
-	if (limit && pages * MQI_PAGE > limit) fail("%llu bytes of memory, over the limit of %llu", (unsigned long long)(pages * MQI_PAGE), (unsigned long long)limit);
+	if (limit && pages * MQI_PAGE > limit)
+		fail("%llu bytes of memory, over the limit of %llu", (unsigned long long)(pages * MQI_PAGE), (unsigned long long)limit);
 }
 
 /* Two blocks in all, for three messages of two publishers. */
@@ -345,17 +378,20 @@ static void full_and_blocking(void)
 	put(0, SMALL);
 	put(1, SMALL);
 }
-static void wait_and_put(void)
+static void wait_and_put_within(unsigned naps)
 {
-	for (unsigned rounds = 0; rounds < 4; rounds++) {
-		if (put(rounds, SMALL) == MQSHM_OK) return;
-		unsigned before = kernel_slept_through();
+	for (unsigned rounds = 0; put(rounds, SMALL) != MQSHM_OK; rounds++) {
+		if (kernel_slept_through() > naps * 2) fail("%c sleeps on although there is room", 'a' + me());
 		mqshm_wait_room(world.handle[me()], world.topic[me()], SMALL, -1);
-		if (kernel_slept_through() == before) continue;
-		if (put(10, SMALL) == MQSHM_OK) fail("%c slept while there was room", 'a' + me());
-		return;
 	}
 }
+static void wait_and_put(void)
+{
+	wait_and_put_within(0);
+	if (kernel_slept_through()) fail("%c slept while there was room", 'a' + me());
+}
+/* Slots that another publisher keeps for itself are found by the upkeep after a nap. */
+static void wait_and_put_by_and_by(void) { wait_and_put_within(3); }
 
 const struct program programs[] = {
 	{"publish-publish-receive", 3, 0, 0, small_ring, {put_two_small, put_two_small, consume_four}, ledger_check, 0},
@@ -371,6 +407,7 @@ const struct program programs[] = {
 	{"lease-ends", 3, 1, 1, leased, {finish_mine, time_passes, reap_and_consume}, ledger_check, 0},
 	{"lease-extended", 3, 0, 0, leased, {extend_and_finish, time_passes, consume_two}, ledger_check, 0},
 	{"given-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, consume_two}, ledger_check, 0},
+	{"two-give-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, take_and_give_back_for_later}, ledger_check, 0},
 	{"drop-oldest", 3, 0, 0, full_and_dropping, {put_small, put_large, consume_two}, ledger_check, 0},
 	{"drop-oldest-dying", 3, 1, 1, full_and_dropping, {put_large, reap_then_put, consume_two}, ledger_check, 0},
 	{"purge-and-receive", 3, 0, 0, purgeable, {put_small, purge, consume_two}, ledger_check, 0},
@@ -381,11 +418,13 @@ const struct program programs[] = {
 	{"receiver-dies", 3, 1, 1, two_hold, {finish_mine, reap_and_finish_mine, consume_first}, ledger_check, 0},
 	{"reapers-die", 3, 7, 2, two_hold, {finish_mine, reap_and_finish_mine, reap}, ledger_check, 0},
 	{"dead-number-used-again", 2, 1, 1, one_is_dead, {reap_and_come_again, reap}, ledger_check, 0},
+	{"subscriber-dies-publishing", 2, 2, 1, full_by_a_subscriber, {put_large, put_large}, check_without_private, in_memory_of_somebody},
 	{"growth-at-the-limit", 2, 1, 1, limited, {put_large, put_large}, ledger_check, within_limit},
 	{"last-blocks", 3, 0, 0, two_blocks, {put_two_halves, put_two_halves, consume_two}, ledger_check, 0},
 	{"growth-of-slots", 3, 1, 1, more_slots, {put_small, put_large, consume_one}, ledger_check, 0},
 	{"wait-for-messages", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_two_small}, ledger_check, 0},
 	{"wait-for-a-batch", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_two_at_once}, ledger_check, 0},
-	{"wait-for-room", 3, 0, 0, full_and_blocking, {wait_and_put, wait_and_put, consume_two}, ledger_check, 0},
+	{"wait-for-room", 2, 0, 0, full_and_blocking, {wait_and_put, consume_two}, ledger_check, 0},
+	{"two-wait-for-room", 3, 0, 0, full_and_blocking, {wait_and_put_by_and_by, wait_and_put_by_and_by, consume_two}, ledger_check, 0},
 };
 const unsigned program_count = sizeof programs / sizeof *programs;

@@ -11,11 +11,11 @@
 #include "memory.h"
 #include "one_mapping.h"
 #include "os/atomic.h"
+#include "words.h"
 
 #define STACK_SIZE (256u << 10)
 #define STEPS_MOST 40000u  /* of one actor: more is an endless loop */
 #define CHOICES_MOST 8192u
-#define WORDS_MOST 32768u
 #define SITES_MOST 64u
 
 #define GO_ON '.'
@@ -55,57 +55,6 @@ bool has_died(unsigned actor) { return actor < ACTORS && actors[actor].state == 
 const char *search_failure(void) { return failure; }
 uint32_t search_steps(void) { return step; }
 bool search_pruned(void) { return pruned; }
-
-/* ---- which words are worth a choice: those that another one uses too ---- */
-
-static struct word {
-	const void *at;
-	unsigned readers, writers; /* a bit per actor, and SURVIVOR's */
-	unsigned worth;            /* what this search goes by: it must not change under way */
-} words[WORDS_MOST];
-static uint32_t word_count;
-static bool grew;
-
-static struct word *word_of(const void *at)
-{
-	uint32_t i = (uint32_t)((uintptr_t)at >> 2) * 2654435761u % WORDS_MOST;
-	while (words[i].at && words[i].at != at) i = (i + 1) % WORDS_MOST;
-	if (!words[i].at) {
-		if (++word_count > WORDS_MOST / 2) {
-			fprintf(stderr, "explore: too many words\n");
-			abort();
-		}
-		words[i].at = at;
-	}
-	return &words[i];
-}
-
-static bool several(unsigned bits) { return (bits & (bits - 1)) != 0; }
-#define PREEMPTABLE 1u
-#define MORTAL 2u
-static unsigned worth(const struct word *w)
-{
-	unsigned mask = (1u << SURVIVOR) - 1, all = w->readers | w->writers;
-	return (w->writers & mask && several(all & mask) ? PREEMPTABLE : 0) | (w->writers & mask && several(all) ? MORTAL : 0);
-}
-
-static unsigned use_word(const void *at, unsigned user, bool writes)
-{
-	struct word *w = word_of(at);
-	unsigned was = worth(w);
-	if (writes) w->writers |= user;
-	w->readers |= user;
-	unsigned is = worth(w);
-	if (is != was) grew = true;
-	return w->worth;
-}
-
-bool search_grew(void)
-{
-	bool had = grew;
-	grew = false;
-	return had;
-}
 
 /* ---- choices ---- */
 
@@ -168,7 +117,9 @@ static char choose(const char *codes, unsigned count)
 {
 	char code = codes[0];
 	if (count > 1 && path_depth + 1 < CHOICES_MOST)
-		code = search == DEPTH_FIRST ? choose_along_path(codes, count) : search == AT_RANDOM ? choose_at_random(codes, count) : choose_as_wanted(codes, count);
+		code = search == DEPTH_FIRST ? choose_along_path(codes, count)
+		       : search == AT_RANDOM ? choose_at_random(codes, count)
+		                             : choose_as_wanted(codes, count);
 	if (code != codes[0] && made_count < CHOICES_MOST) made[made_count++] = (struct decision){step, code};
 	return code;
 }
@@ -355,7 +306,7 @@ static void trace(enum mqi_access kind, const void *word, const char *file, int 
 static void maybe_deviate(enum mqi_access kind, const void *word, int line)
 {
 	bool writes = kind != MQI_LOAD;
-	unsigned use = word ? use_word(word, 1u << current, writes && kind != MQI_SYSCALL) : 0;
+	unsigned use = word ? words_use(word, current, writes && kind != MQI_SYSCALL) : 0;
 	if (search == REPLAY) use = PREEMPTABLE | MORTAL; /* the schedule says where */
 	else if (writes) actors[current].site_count = 0;
 	else if (looks_again(word, line)) return;
@@ -371,8 +322,7 @@ static void maybe_deviate(enum mqi_access kind, const void *word, int line)
 	if (code == DIE) {
 		if (search == REPLAY) printf("---- %c dies before %s\n", go_to(current), memory_name(word));
 		die();
-	}
-	else preempt((unsigned)(code - 'a'), word, writes);
+	} else preempt((unsigned)(code - 'a'), word, writes);
 }
 
 void mqi_hook(enum mqi_access kind, const void *word, const char *file, int line)
@@ -390,7 +340,7 @@ void mqi_hook(enum mqi_access kind, const void *word, const char *file, int line
 		if (word) meet(word, kind != MQI_LOAD);
 	} else {
 		if (step > 20 * STEPS_MOST) fail("the check does not come to an end: at %s:%d", file, line);
-		if (word && bound < 2) use_word(word, 1u << SURVIVOR, false);
+		if (word && bound < 2) words_use(word, SURVIVOR, false);
 	}
 	if (kind == MQI_STORE || kind == MQI_CAS) memory_touch(word);
 	if (search == REPLAY && running) trace(kind, word, file, line);
@@ -487,8 +437,7 @@ void search_set_up(void)
 void search_begin(const struct program *p, enum search how, unsigned deviations)
 {
 	if (p != program) {
-		memset(words, 0, sizeof words);
-		word_count = 0;
+		words_forget();
 		dice = 88172645463325252u;
 		choices_last = 1;
 	}
@@ -496,9 +445,7 @@ void search_begin(const struct program *p, enum search how, unsigned deviations)
 	search = how;
 	bound = deviations;
 	path_length = 0;
-	grew = false;
-	for (uint32_t i = 0; i < WORDS_MOST; i++)
-		if (words[i].at) words[i].worth = worth(&words[i]);
+	words_begin();
 }
 
 const char *search_schedule(void)

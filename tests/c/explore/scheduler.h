@@ -46,7 +46,6 @@ void search_begin(const struct program *p, enum search how, unsigned deviations)
 void search_follow(const char *schedule); /* REPLAY: what search_schedule said */
 bool search_run(void);                    /* one execution; false: it failed */
 bool search_next(void);                   /* DEPTH_FIRST: whether there is another one */
-bool search_grew(void);                   /* whether choices have come up that earlier executions did not have; resets */
 const char *search_schedule(void);        /* of the last execution */
 const char *search_failure(void);
 uint32_t search_steps(void);

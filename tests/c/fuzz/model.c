@@ -171,7 +171,7 @@ static bool certain(const struct sub *s, const struct entry *e)
 
 static bool before(const struct entry *a, const struct entry *b)
 {
-	if (a->m->e.ring != b->m->e.ring) return a->m->e.ring < b->m->e.ring;
+	if (a->m->ring != b->m->ring) return a->m->ring < b->m->ring;
 	if (a->state != b->state) return a->state == AGAIN;
 	return a->state == WAITING && a->order < b->order;
 }
@@ -184,19 +184,6 @@ void fire(struct sub *s)
 		e->state = AGAIN;
 		e->due_ms = 0;
 	}
-}
-
-/* Those that would be refused may have been, on the way to what came. */
-static void refused_on_the_way(struct sub *s)
-{
-	bool any = false;
-	for (uint32_t i = 0; i < s->used; i++)
-		if (claimable(&s->entries[i]) && maybe_refused(s, &s->entries[i])) s->entries[i].maybe = any = true;
-	for (unsigned p = 0; any && p < PEERS_MOST; p++)
-		if (peers[p]) {
-			reconcile(s, peers[p]);
-			return;
-		}
 }
 
 static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t id, unsigned which, uint32_t size)
@@ -216,7 +203,7 @@ static struct entry *entry_of(struct sub *s, const mqshm_delivery *d, uint64_t r
 	struct message *m = e->m;
 	m->seq = d->seq;
 	must(d->size == m->size && reads(d->data, m->id, readable), "message %llu in %s is torn", (unsigned long long)d->seq, s->name);
-	must(d->ring == m->e.ring && d->expires_ns == m->expires_ns && d->ack_ms == m->e.ack_ms &&
+	must(d->ring == m->ring && d->expires_ns == m->expires_ns && d->ack_ms == m->e.ack_ms &&
 	         same_text(d->id, d->id_size, m->id, 0, m->e.id_size) && same_text(d->headers, d->headers_size, m->id, 1, m->e.headers_size) &&
 	         same_text(d->key, d->key_size, m->id, 2, m->e.key_size),
 	     "message %llu in %s has another envelope", (unsigned long long)d->seq, s->name);
@@ -254,8 +241,7 @@ struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d)
 	e->least = e->most = d->attempt;
 	e->due_ms = s->o.ack == MQSHM_ACK_TIMEOUT ? world_now_ms() + (d->ack_ms ? d->ack_ms : s->o.ack_timeout_ms) : 0;
 	s->held[peer]++;
-	refused_on_the_way(s);
-	return entry_at(s, d->seq);
+	return e;
 }
 
 void nothing_came(struct sub *s)
@@ -266,7 +252,14 @@ void nothing_came(struct sub *s)
 		bool due = claimable(e) && !e->maybe && !maybe_refused(s, e) && !early && (s->sure || (e->state == WAITING && !e->loose));
 		must(!due, "%s: message %llu waits, and did not come", s->name, (unsigned long long)e->m->seq);
 	}
-	refused_on_the_way(s);
+}
+
+void refused_on_the_way(struct sub *s)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < s->used; i++)
+		if (claimable(&s->entries[i]) && maybe_refused(s, &s->entries[i])) s->entries[i].maybe = any = true;
+	if (any) reconcile(s, peers[0]);
 }
 
 unsigned mark_next(struct sub *s, bool lowest)
@@ -276,13 +269,13 @@ unsigned mark_next(struct sub *s, bool lowest)
 	for (uint32_t i = 0; i < s->used; i++) {
 		struct entry *e = &s->entries[i];
 		if (!certain(s, e)) continue;
-		bool earlier = !first || (lowest && e->m->e.ring != first->m->e.ring ? e->m->e.ring > first->m->e.ring : before(e, first));
+		bool earlier = !first || (lowest && e->m->ring != first->m->ring ? e->m->ring > first->m->ring : before(e, first));
 		if (earlier) first = e;
 	}
 	for (uint32_t i = 0; i < s->used; i++) {
 		struct entry *e = &s->entries[i];
 		if (!claimable(e)) continue;
-		bool peer_of_first = first && e->state == AGAIN && first->state == AGAIN && e->m->e.ring == first->m->e.ring;
+		bool peer_of_first = first && e->state == AGAIN && first->state == AGAIN && e->m->ring == first->m->ring;
 		if (certain(s, e) && e != first && !peer_of_first) continue;
 		e->maybe = true;
 		marked++;

@@ -15,6 +15,7 @@ struct message {
 	uint64_t id;              /* content follows from it */
 	uint64_t seq;             /* 0: its publish did not return, and nobody has seen it yet */
 	uint64_t size, expires_ns;
+	uint32_t ring;            /* the one that it is in */
 	uint32_t topic, shares;   /* deliveries that are not over */
 	mqshm_envelope e;
 	bool block;               /* not in its slot */
@@ -78,6 +79,8 @@ void fire(struct sub *s);    /* what is due */
 struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d);
 /* None came: is that right? */
 void nothing_came(struct sub *s);
+/* After what came, or did not: those that would be refused may have been, on the way. */
+void refused_on_the_way(struct sub *s);
 /* The next to go under drop_oldest, or for an interrupted claim: those of which one may be it. */
 unsigned mark_next(struct sub *s, bool lowest);
 /* Looks what waits, and settles every `maybe`. `h` lives. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #define FUSE_MOST 400
+#define LOOK_AGAIN_NS 1100000 /* a publisher may take it on trust for a millisecond that all slots are taken */
 
 static mqshm_topic_t *topics[PEERS_MOST][TOPICS];
 static uint32_t names;
@@ -233,6 +234,7 @@ static void do_configure(struct tape *t, unsigned peer)
 	must(mqshm_config_get(peers[peer], &now) == MQSHM_OK, "config: %s", mqshm_reason());
 	must(memcmp(&now, &config, sizeof now) == 0, "the configuration is not what was set");
 	now.message_ttl_ms = chance(t, 3) ? 1 + draw(t, 5000) : 0;
+	now.enable_priority_queue = !chance(t, 4);
 	now.max_message_size = chance(t, 3) ? 1 + draw(t, 10000) : 0;
 	must(mqshm_config_set(peers[peer], &now) == MQSHM_OK, "config: %s", mqshm_reason());
 	must(mqshm_config_get(peers[0], &read) == MQSHM_OK && memcmp(&read, &now, sizeof now) == 0, "a peer has another configuration");
@@ -305,7 +307,7 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 	lease_count = loan_count = 0;
 	memset(topics, 0, sizeof topics);
 	memset(peers, 0, sizeof peers);
-	config = (mqshm_config){.default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .spin_ns = 1000 * draw(t, 3)};
+	config = (mqshm_config){.default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};
 	if (chance(t, 4)) config.max_memory_usage = (2ull + draw(t, 4)) << 20;
 	world_open(&config);
 	do_attach(t, 0);
@@ -315,6 +317,7 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 		const struct verb *verb = draw_verb(t);
 		world_op = done;
 		world_verb = verb->name;
+		world_pass(LOOK_AGAIN_NS);
 		if (peers[peer]) verb->run(t, peer);
 		else do_attach(t, peer);
 	}

@@ -40,6 +40,7 @@ static uint64_t draw_size(struct tape *t)
 static void draw_envelope(struct tape *t, struct message *m)
 {
 	m->e = (mqshm_envelope){.ring = chance(t, 3) ? draw(t, MQI_PRIORITIES) : 2};
+	m->ring = config.enable_priority_queue ? m->e.ring : 2;
 	uint32_t kind = draw(t, 64);
 	if (kind < 6) m->e.delay_ms = 1 + draw(t, 3000);
 	if (kind & 8) m->e.id_size = 1 + draw(t, chance(t, 8) ? 300 : 12);
@@ -72,11 +73,13 @@ static int fails_for_room(struct sub *const *to, unsigned n)
 	return fails;
 }
 
-/* A publish, done or not, may have dropped what it made room with. */
-static void may_have_dropped(struct sub *const *to, unsigned n)
+/* A publish, done or not, may have dropped what it made room with. Whether that must be looked at. */
+static bool may_have_dropped(struct sub *const *to, unsigned n)
 {
+	bool any = false;
 	for (unsigned i = 0; i < n; i++)
-		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_OLDEST) mark_next(to[i], true);
+		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_OLDEST) any |= mark_next(to[i], true) > 0;
+	return any;
 }
 
 static void settle_drops(struct sub *const *to, unsigned n)
@@ -144,15 +147,14 @@ static void published(struct publishing *p, int rc, struct sub *const *to, unsig
 	note("%llu, %llu bytes to %u, ring %u, delay %u: %d", (unsigned long long)p->seq, (unsigned long long)m->size, n, m->e.ring, m->e.delay_ms, rc);
 	if (rc == MQSHM_OK) {
 		must(fails != 1, "a publish went through although there was no room");
-		may_have_dropped(to, n);
+		bool dropped = may_have_dropped(to, n);
 		m->seq = p->seq;
 		entered(m, to, n);
-		settle_drops(to, n);
+		if (dropped) settle_drops(to, n);
 		for (unsigned i = 0; i < n; i++) must(to[i]->used <= to[i]->o.capacity, "%s holds %u of %u", to[i]->name, to[i]->used, to[i]->o.capacity);
 	} else {
 		must((rc == MQSHM_FULL && fails) || (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "publish: %d, %s", rc, mqshm_reason());
-		may_have_dropped(to, n);
-		settle_drops(to, n);
+		if (may_have_dropped(to, n)) settle_drops(to, n);
 	}
 	message_drop(m);
 }
@@ -327,6 +329,7 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 	}
 	if (r.got < max) note("no more from %s by %u", s->name, peer);
 	if (r.got < max && may_take(s, peer)) nothing_came(s);
+	refused_on_the_way(s);
 }
 
 void do_receive(struct tape *t, unsigned peer) { receive(t, peer, 1); }
@@ -418,6 +421,7 @@ void do_settle(struct tape *t, unsigned peer)
 	if (e && e->state == HELD && chance(t, 2)) c.how = RELEASE;
 	if (!l->s->open && c.how >= NACK_NOW && c.how <= NACK_BACKOFF) c.how = ACK; /* where it goes then is over */
 	bool holds = e && (c.how == RELEASE ? e->state == HELD : e->state == LEASED);
+	bool counts = ends_hold(c.how) && mqi_slot_state(l->d.word) == SLOT_INFLIGHT;
 	peer = l->peer;
 	if (mqshm_delivery_held(&l->d) != (e && (e->state == LEASED || e->state == HELD))) fail("delivery_held is wrong of message %llu", (unsigned long long)l->d.seq);
 	if (!survives(peers[peer], draw_fuse(t, peer), call_settle, &c, &rc)) {
@@ -433,9 +437,9 @@ void do_settle(struct tape *t, unsigned peer)
 		if (rc == MQSHM_NO_MEMORY && config.max_memory_usage) return;
 	must(rc == (holds ? MQSHM_OK : MQSHM_LEASE_LOST), "settling message %llu by %u: %d, %s", (unsigned long long)l->d.seq, c.how, rc, mqshm_reason());
 	note("%llu of %s by %u: way %u, %u ms: %d", (unsigned long long)l->d.seq, l->s->name, peer, c.how, c.ms, rc);
-	if (ends_hold(c.how) && l->s->open && l->s->held[peer]) l->s->held[peer]--;
+	if (counts && l->s->open && l->s->held[peer]) l->s->held[peer]--;
 	if (holds) settled(l, e, &c);
-	if (c.how != EXTEND && c.how != HOLD && !chance(t, 3)) *l = leases[--lease_count]; /* else it is settled once more, some time */
+	if (!entry_of_lease(l) && !chance(t, 3)) *l = leases[--lease_count]; /* else it is settled once more, some time */
 }
 
 void do_ack_batch(struct tape *t, unsigned peer)
@@ -446,9 +450,8 @@ void do_ack_batch(struct tape *t, unsigned peer)
 		struct lease l = leases[i];
 		if (l.peer != peer || !l.s->open || chance(t, 2)) continue;
 		struct entry *e = entry_of_lease(&l);
+		if (mqi_slot_state(l.d.word) != SLOT_INFLIGHT) continue;
 		if (l.s->held[peer]) l.s->held[peer]--;
-		if (e && e->state == HELD) l.s->held[peer]++; /* is not to be acked: leave it out */
-		if (e && e->state == HELD) continue;
 		d[n++] = l.d;
 		if (e && e->state == LEASED) {
 			leave(l.s, e);

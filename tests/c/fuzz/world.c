@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define FIRST_PID 100000u
-#define UNITS 64
+#define UNITS 512
 
 uint64_t world_seed, world_op;
 const char *world_verb = "";

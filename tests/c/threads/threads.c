@@ -1,7 +1,7 @@
 /* The core under threads, for the sanitizers: each thread has a handle of its own over one mapping (one_mapping.h), so
  * it is a process as far as the core can tell, and a data race as far as ThreadSanitizer can.
  *
- *     threads [--deaths] [--seconds N] [--seed N]
+ *     threads [--deaths] [--seconds N]
  *
  * Two publish to two groups, three receive there; one publishes to two that overrun their leases; one publishes into a
  * group that drops its oldest; one subscribes, looks and goes again; one reaps. With --deaths, each but the last ends at
@@ -336,7 +336,7 @@ static bool account(struct life *survivor)
 int main(int argc, char **argv)
 {
 	unsigned seconds = 3;
-	mqshm_config config = {.default_buffer_size = 64, .enable_trie_pattern = 1, .spin_ns = 2000};
+	mqshm_config config = {.default_buffer_size = 64, .enable_trie_pattern = 1, .enable_metrics = 1, .spin_ns = 2000};
 	pthread_t threads[ROLES];
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--deaths") == 0) deaths = true;

@@ -1,0 +1,41 @@
+/* What ledger.c writes down and check.c judges. */
+#ifndef MQT_RECORDS_H
+#define MQT_RECORDS_H
+
+#include "ledger.h"
+
+#define MESSAGES_MOST 160u
+#define TAKES_MOST 512u
+#define FOREVER UINT32_MAX
+
+enum publish_state { TRYING, IN, REFUSED };
+struct message {
+	unsigned producer, number;
+	uint32_t size, invoked, returned;
+	enum publish_state state;
+	int rc;
+};
+
+enum fate { HELD, ENDING, GIVING, ENDED, GIVEN, LOST };
+struct taken {
+	uint32_t group, message, invoked, returned, settled, over; /* settling: when that was invoked, and had returned */
+	unsigned consumer, attempt;
+	enum fate fate;
+	uint64_t word, leased_until_ms;
+	uint32_t slot;
+};
+struct nothing {
+	uint32_t group, invoked, returned;
+};
+
+struct ledger {
+	struct message messages[MESSAGES_MOST];
+	struct taken takes[TAKES_MOST];
+	struct nothing nothings[TAKES_MOST];
+	uint32_t message_count, take_count, nothing_count;
+};
+extern struct ledger ledger;
+
+const char *label(uint32_t message); /* valid for two more calls */
+
+#endif
