@@ -151,6 +151,7 @@ int mqshm_publish(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size,
 int mqshm_publish_batch(mqshm_t *h, mqshm_topic_t *t, uint32_t n, const void *const *data, const uint64_t *sizes,
                         const mqshm_envelope *const *envelopes, uint64_t *seqs, uint32_t *done);
 /* After MQSHM_FULL or MQSHM_NO_MEMORY on this topic: until there may be room. May return early. At most ~100 ms.
+ * With timeout 0: MQSHM_OK to try once more, by a look at every slot; MQSHM_FULL after that.
  * MQSHM_FULL or MQSHM_NO_MEMORY from here: what is full is configured to reject, so do not wait. */
 int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout_ns);
 int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out);

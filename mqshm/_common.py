@@ -240,7 +240,7 @@ class Sending:
             self._failed(code)
             return int(OK)
         left = patience.slice() if code in _NO_ROOM else 0
-        if left:
+        if left or code == lib.MQSHM_FULL:  # the last word: by a look at every slot
             code = lib.mqshm_wait_room(self._core, topic, size, left)
             return int(OK) if code in GO_ON or code == FORKED else code
         return code

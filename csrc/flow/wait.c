@@ -228,6 +228,10 @@ int mqshm_wait_room(mqshm_t *h, mqshm_topic_t *t, uint64_t size, int64_t timeout
 	struct waiting w = {.h = h, .subs = &full, .n = full != NULL, .size = size};
 	if (full && full->overflow != MQSHM_BLOCK)
 		return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", full->capacity, full->row);
+	if (full && timeout_ns == 0) { /* not to wait, but to be sure: a publish that looks at every word, once */
+		full->to_look = !full->to_look;
+		return full->to_look ? MQSHM_OK : mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", full->capacity, full->row);
+	}
 	if (look(&w, room_there)) return MQSHM_OK;
 	if (!full && h->overflow != MQSHM_BLOCK)
 		return mqi_fail(MQSHM_NO_MEMORY, "max_memory_usage, or /dev/shm, has no room for %llu bytes", (unsigned long long)size);

@@ -139,10 +139,9 @@ static bool only_priority(PyObject *kwnames, PyObject *value, mqshm_envelope *e)
 static void rest(Front *f)
 {
 	if (likely(!f->closed) || f->waiting || f->views) return;
-	PyObject *type, *value, *trace;
+	PyObject *type, *value, *trace, *nothing;
 	PyErr_Fetch(&type, &value, &trace);
-	PyObject *nothing = call(f, "_rest", PyTuple_New(0));
-	if (!nothing) PyErr_WriteUnraisable((PyObject *)f);
+	if (!(nothing = call(f, "_rest", PyTuple_New(0)))) PyErr_WriteUnraisable((PyObject *)f);
 	Py_XDECREF(nothing);
 	PyErr_Restore(type, value, trace);
 }
@@ -152,9 +151,9 @@ static PyObject *front_publish(Front *f, PyObject *const *args, Py_ssize_t n, Py
 	mqshm_envelope e;
 	bool plain = likely(n == 2) && PyUnicode_CheckExact(args[0]) && !f->closed;
 	if (likely(plain && (!kwnames || only_priority(kwnames, args[2], &e)))) {
-		const void *data;
-		uint64_t size, seq;
 		mqshm_topic_t *topic;
+		uint64_t size, seq;
+		const void *data;
 		Py_buffer buffer = { .obj = NULL };
 		int result = likely(payload(args[1], &data, &size, &buffer)) ? topic_of(f, args[0], &topic) : MQSHM_INVALID;
 		PyThreadState *others = unlikely(result == MQSHM_OK && size >= UNLOCKED) ? (f->waiting++, PyEval_SaveThread()) : NULL;
@@ -173,8 +172,7 @@ static PyObject *sequence_of(const uint64_t *seqs, uint32_t n)
 	PyObject *list = PyList_New(n);
 	for (uint32_t i = 0; list && i < n; i++) {
 		PyObject *seq = PyLong_FromUnsignedLongLong(seqs[i]);
-		if (seq) PyList_SetItem(list, i, seq);
-		else Py_CLEAR(list);
+		if (!seq || PyList_SetItem(list, i, seq)) Py_CLEAR(list);
 	}
 	return list;
 }
@@ -187,8 +185,8 @@ static PyObject *front_publish_batch(Front *f, PyObject *const *args, Py_ssize_t
 	const void **data = PyMem_Malloc(count * (sizeof *data + 2 * sizeof(uint64_t)));
 	if (!data) return PyErr_NoMemory();
 	uint64_t *sizes = (uint64_t *)(data + count), *seqs = sizes + count;
-	uint32_t done = 0;
 	mqshm_topic_t *topic;
+	uint32_t done = 0;
 	while (i < count && payload(PyTuple_GetItem(args[1], (Py_ssize_t)i), &data[i], &sizes[i], NULL)) i++;
 	if (count && i == count && i < UINT32_MAX && topic_of(f, args[0], &topic) == MQSHM_OK)
 		api->publish_batch(f->handle, topic, (uint32_t)i, data, sizes, NULL, seqs, &done);
@@ -203,8 +201,7 @@ static PyObject *front_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
 	unsigned long long handle;
 	if (!PyArg_ParseTuple(args, "K", &handle)) return NULL;
 	Front *f = (Front *)PyType_GenericAlloc(type, 0);
-	if (f && !(f->topics = PyMem_Calloc((size_t)1 << TOPIC_BITS, sizeof *f->topics))) Py_CLEAR(f);
-	if (!f) return PyErr_NoMemory();
+	if (!f || !(f->topics = PyMem_Calloc((size_t)1 << TOPIC_BITS, sizeof *f->topics))) return Py_XDECREF((PyObject *)f), PyErr_NoMemory();
 	f->handle = (mqshm_t *)(uintptr_t)handle;
 	return (PyObject *)f;
 }
@@ -256,10 +253,8 @@ static int load(Message *m)
 	if (m->end == NOTHING) return UNREADABLE;
 	PyObject *data = PyBytes_FromStringAndSize((const char *)m->d.data, (Py_ssize_t)m->d.size);
 	if (!data) return RAISED;
-	if (!m->settled && m->receiver->ack == MQSHM_ACK_TIMEOUT && m->epoch == epoch && !api->held(&m->d)) {
-		Py_DECREF(data); /* another's by now, perhaps torn */
-		return UNREADABLE;
-	}
+	if (!m->settled && m->receiver->ack == MQSHM_ACK_TIMEOUT && m->epoch == epoch && !api->held(&m->d))
+		return Py_DECREF(data), UNREADABLE; /* another's by now, perhaps torn */
 	m->data = data;
 	if (m->settled && !m->views) end(m);
 	return MQSHM_OK;
@@ -288,12 +283,10 @@ static PyObject *message_enter(PyObject *m, PyObject *Py_UNUSED(unused)) { retur
 
 static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
 {
-	if (m->settled) Py_RETURN_NONE;
-	if (n == 0 || args[0] == Py_None) return message_ack(m, NULL);
+	if (m->settled || n == 0 || args[0] == Py_None) return m->settled ? Py_NewRef(Py_None) : message_ack(m, NULL);
 	PyObject *nothing = call(m, "nack", PyTuple_New(0));
 	if (nothing || !PyErr_ExceptionMatches(PyExc_Exception)) return nothing;
-	PyErr_Clear(); /* the exception that is under way says more */
-	Py_RETURN_NONE;
+	return PyErr_Clear(), Py_NewRef(Py_None); /* the exception that is under way says more */
 }
 
 static PyObject *message_data(Message *m, void *Py_UNUSED(unused))
@@ -464,9 +457,9 @@ static PyObject *receiver_take(Receiver *r, PyObject *number)
 		for (uint32_t i = 0; i < got; i++) {
 			Message *m;
 			int handed = hand_out(r, &d[i], &m, r->ack == MQSHM_ACK_NONE);
-			if (m && m->settled && m->end == NOTHING) d[later++] = d[i];
-			if (handed == MQSHM_OK && PyList_Append(list, (PyObject *)m)) handed = RAISED;
+			if (handed == MQSHM_OK && PyList_Append(list, (PyObject *)m)) handed = RAISED, m->end = NACK;
 			if (unlikely(handed != MQSHM_OK)) result = handed;
+			else if (m->settled && m->end == NOTHING) d[later++] = d[i];
 			Py_XDECREF((PyObject *)m);
 		}
 		if (later) api->ack_batch(d, later, &later);
@@ -571,8 +564,7 @@ static PyObject *front_bind(PyObject *Py_UNUSED(module), PyObject *args)
 	unsigned long long address;
 	if (!PyArg_ParseTuple(args, "KI", &address, &epoch)) return NULL;
 	api = (const mqshm_front_api *)(uintptr_t)address;
-	if (api->abi == MQSHM_ABI) Py_RETURN_NONE;
-	return PyErr_SetString(PyExc_ImportError, "mqshm._front and mqshm._core are of different versions: install mqshm again"), NULL;
+	return api->abi == MQSHM_ABI ? Py_NewRef(Py_None) : PyErr_Format(PyExc_ImportError, "mqshm._front and mqshm._core are of different versions: install mqshm again");
 }
 
 /* The class of the messages that a subclass of Message stands for. Itself it would be tracked by the collector, as all
@@ -602,7 +594,6 @@ PyMODINIT_FUNC PyInit__front(void)
 	PyObject *m = PyModule_Create(&module);
 	front_type = add_type(m, "mqshm._front.Front", sizeof(Front), 0, front_slots);
 	message_type = add_type(m, "mqshm._front.Message", sizeof(Message), Py_TPFLAGS_DISALLOW_INSTANTIATION, message_slots);
-	PyTypeObject *receiver_type = add_type(m, "mqshm._front.Receiver", sizeof(Receiver), Py_TPFLAGS_HAVE_GC, receiver_slots);
-	if (!front_type || !message_type || !receiver_type) Py_CLEAR(m);
+	if (!add_type(m, "mqshm._front.Receiver", sizeof(Receiver), Py_TPFLAGS_HAVE_GC, receiver_slots) || !front_type || !message_type) Py_CLEAR(m);
 	return m;
 }

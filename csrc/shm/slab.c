@@ -77,7 +77,7 @@ int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 		if (rc != MQSHM_OK) return rc;
 	}
 	uint64_t now = mqi_mono_ns();
-	bool looked = s->overflow == MQSHM_BLOCK && now - s->looked_ns < LOOK_AGAIN_NS;
+	bool looked = s->overflow == MQSHM_BLOCK && !s->to_look && now - s->looked_ns < LOOK_AGAIN_NS;
 	for (uint32_t i = 0, ready = looked ? 0 : memory_of(s); i < ready; i++)
 		if (mqi_slot_take(s, i, word)) {
 			*index = i;

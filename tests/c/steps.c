@@ -16,7 +16,7 @@
 #define NEVER UINT64_MAX
 #define TOO_SLOW 3
 #define SHORT_STEP 7
-#define SHORT_BUDGET 40000    /* steps for one line of the table: where that is too few, every so many-th instruction */
+#define SHORT_BUDGET 80000    /* steps for one line of the table: where that is too few, every so many-th instruction */
 #define LONG_BUDGET 20000000
 #define LONGEST 2000000 /* instructions of one operation: more is a hang */
 
