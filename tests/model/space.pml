@@ -5,12 +5,18 @@
  * word. Sleep is unbounded, as in wait.pml, which is about waking; here the look is several loads.
  *
  * RETURN   a publisher may give a slot back (another subscription was full)
+ * LONE     one settler
+ * SETTLES  so many messages are settled, the rest stays
  * BAD_...  CLEARLATE the hint is cleared after the look at the slots; HINTONLY full is said by the hint; LOOKFIRST who
  *          frees looks for waiters before; HINTFIRST who frees sets the hint before; NOLOOK who waits does not look once
  *          its bit is set; NORING a slot that is given back wakes nobody
  */
 #define PROCS 5
+#ifdef LONE
+#define VICTIM(i) (i < 3)
+#else
 #define VICTIM(i) (i < 4)
+#endif
 #include "common.pml"
 #ifndef S
 #define S 2
@@ -28,6 +34,14 @@ bit hint = 1;
 byte next[2], last[2];                  /* private, but for the monitor */
 bit waits[2], asleep[2], unrung[2];
 byte published[2];
+#ifdef SETTLES
+byte settles = SETTLES;
+#define MAYSETTLE (settles > 0 && (state[0] == READY || state[S - 1] == READY))
+#define SETTLING settles--
+#else
+#define MAYSETTLE (state[0] == READY || state[S - 1] == READY)
+#define SETTLING skip
+#endif
 
 /* After a full fence. */
 inline ring() {
@@ -140,7 +154,7 @@ over:	   skip
 proctype settler(byte me) {
 	byte s, p; bit took, any;
 	do
-	:: WHEN(state[0] == READY || state[S - 1] == READY)
+	:: WHEN(MAYSETTLE) SETTLING;
 		if :: state[0] == READY -> s = 0 :: state[S - 1] == READY -> s = S - 1 fi; state[s] = NEW; owner[s] = me; END
 #ifdef BAD_LOOKFIRST
 	   STEP any = (waits[0] || waits[1]); END
@@ -198,8 +212,17 @@ active proctype monitor() {
 		od;
 		/* nobody who runs sleeps while there is room; who was stopped kept one wake-up to itself at most */
 		assert(room <= STOPS || !(SLEEPS(0) || SLEEPS(1)));
-		assert(STOPS > 0 || !(go[2] || go[3]) || ((!go[0] || published[0] == MESSAGES) && (!go[1] || published[1] == MESSAGES)))
+#ifndef SETTLES
+		assert(STOPS > 0 || !(go[2] || go[3]) || ((!go[0] || published[0] == MESSAGES) && (!go[1] || published[1] == MESSAGES)));
+#endif
+		s = 0
 	}
 }
 
-init { atomic { run publisher(0); run publisher(1); run settler(2); run settler(3); run repairer(4) } }
+init { atomic {
+	run publisher(0); run publisher(1); run settler(2);
+#ifndef LONE
+	run settler(3);
+#endif
+	run repairer(4)
+} }
