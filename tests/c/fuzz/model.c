@@ -20,7 +20,8 @@ static uint32_t orders, turns;
 void model_reset(void)
 {
 	memset(subs, 0, sizeof subs);
-	blocks_live = 0;
+	blocks_live = orders = turns = 0;
+	ids = 0;
 	unused = NULL;
 	for (size_t i = 0; i < sizeof pool / sizeof *pool; i++) {
 		pool[i] = (struct message){.next = unused};
@@ -178,7 +179,7 @@ static bool before(const struct entry *a, const struct entry *b)
 
 void fire(struct sub *s)
 {
-	for (uint32_t i = 0; i < s->used; i++) {
+	for (uint32_t i = 0; s->open && i < s->used; i++) { /* of one that was deleted, a lease lasts until it is settled */
 		struct entry *e = &s->entries[i];
 		if ((e->state != LATER && e->state != LEASED) || !e->due_ms || e->due_ms > world_now_ms()) continue;
 		e->state = AGAIN;
@@ -283,6 +284,16 @@ unsigned mark_next(struct sub *s, bool lowest)
 	return marked;
 }
 
+void may_be_claimed(struct sub *s)
+{
+	for (uint32_t i = 0; i < s->used; i++) {
+		struct entry *e = &s->entries[i];
+		if (!e->maybe) continue;
+		e->loose = true;
+		e->most = count_up(e->most);
+	}
+}
+
 void reconcile(struct sub *s, mqshm_t *h)
 {
 	unsigned char copy[8192];
@@ -331,11 +342,10 @@ void account(mqshm_t *h)
 {
 	mqshm_fsck_report r;
 	uint64_t used = 0;
-	for (unsigned i = 0; i < SUBS_MOST; i++)
-		if (subs[i].open) {
-			used += subs[i].used;
-			compare_stats(&subs[i], h);
-		}
+	for (unsigned i = 0; i < SUBS_MOST; i++) {
+		used += subs[i].used; /* of one that was deleted, what is leased */
+		if (subs[i].open) compare_stats(&subs[i], h);
+	}
 	must(mqshm_fsck(h, 0, &r) == MQSHM_OK, "fsck: %s", mqshm_reason());
 	must(!(r.bad_words || r.dead_owned || r.lost_blocks || r.lost_slots || r.stale_tombs), "fsck: %s", r.first);
 	must(r.slots_used == used, "fsck: %llu slots are used, not %llu", (unsigned long long)r.slots_used, (unsigned long long)used);

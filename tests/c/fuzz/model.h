@@ -83,6 +83,8 @@ void nothing_came(struct sub *s);
 void refused_on_the_way(struct sub *s);
 /* The next to go under drop_oldest, or for an interrupted claim: those of which one may be it. */
 unsigned mark_next(struct sub *s, bool lowest);
+/* A death in the middle of a claim: each that is `maybe` is gone, or was delivered once more and given back. */
+void may_be_claimed(struct sub *s);
 /* Looks what waits, and settles every `maybe`. `h` lives. */
 void reconcile(struct sub *s, mqshm_t *h);
 /* Compares stats and fsck with the model. */

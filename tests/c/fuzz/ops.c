@@ -305,6 +305,7 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 	uint64_t done = 0;
 	model_reset();
 	lease_count = loan_count = 0;
+	names = 0;
 	memset(topics, 0, sizeof topics);
 	memset(peers, 0, sizeof peers);
 	config = (mqshm_config){.default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};

@@ -116,6 +116,7 @@ static void died_publishing(struct tape *t, unsigned peer, struct message *m, st
 {
 	bool fails = fails_for_room(to, n) == 1;
 	may_have_dropped(to, n);
+	for (unsigned i = 0; i < n; i++) may_be_claimed(to[i]);
 	unsigned in = fails ? 0 : entered(m, to, n), there = 0, asked = 0;
 	struct sub *entered_in[SUBS_MOST];
 	for (unsigned i = 0; i < n; i++) {
@@ -310,12 +311,8 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 	if (!survives(peers[peer], draw_fuse(t, peer), max > 1 ? call_receive_batch : call_receive, &r, &rc)) {
 		if (may) fire(s);
 		if (max == 1) mark_next(s, false);
-		for (uint32_t i = 0; i < s->used; i++) {
-			struct entry *e = &s->entries[i];
-			if (e->state > AGAIN || (max == 1 && !e->maybe)) continue;
-			e->loose = e->maybe = true; /* refused and gone, or claimed and given back */
-			if (e->most < MQI_ATTEMPTS_MAX) e->most++;
-		}
+		for (uint32_t i = 0; i < s->used; i++) s->entries[i].maybe |= max > 1 && s->entries[i].state <= AGAIN;
+		may_be_claimed(s);
 		bury(t, peer, true);
 		return;
 	}
@@ -487,11 +484,8 @@ void do_purge(struct tape *t, unsigned peer)
 	int rc;
 	if (!s) return;
 	if (!survives(peers[peer], draw_fuse(t, peer), call_purge, s->views[peer], &rc)) {
-		for (uint32_t i = 0; i < s->used; i++)
-			if (s->entries[i].state < LEASED) {
-				s->entries[i].maybe = s->entries[i].loose = true;
-				if (s->entries[i].most < MQI_ATTEMPTS_MAX) s->entries[i].most++;
-			}
+		for (uint32_t i = 0; i < s->used; i++) s->entries[i].maybe |= s->entries[i].state < LEASED;
+		may_be_claimed(s);
 		bury(t, peer, true);
 		return;
 	}

@@ -18,7 +18,7 @@ const char *world_verb = "";
 bool world_trace;
 
 static int segment = -1;
-static uint64_t now_ns;
+static uint64_t now_ns, spun; /* who spins until a time comes sees it come */
 static unsigned joining;
 static uint32_t lives; /* pids are not used twice */
 static uint64_t pid_of[PEERS_MOST];
@@ -60,7 +60,6 @@ void world_pass(uint64_t ns) { now_ns += ns; }
 int world_clock_gettime(clockid_t id, struct timespec *out);
 int world_clock_gettime(clockid_t id, struct timespec *out)
 {
-	static uint64_t spun; /* who spins until a time comes sees it come */
 	uint64_t at = id == CLOCK_MONOTONIC ? now_ns + (spun += 1000) : now_ns;
 	out->tv_sec = (time_t)(at / 1000000000u);
 	out->tv_nsec = (long)(at % 1000000000u);
@@ -110,7 +109,8 @@ void world_open(const mqshm_config *config)
 {
 	segment = memfd_create("mqshm-fuzz", MFD_CLOEXEC);
 	must(segment >= 0, "no memory file: %s", strerror(errno));
-	now_ns = 1000000000000000ull;
+	now_ns = 1000000000000000ull; /* all as in the first broker: a seed says everything */
+	spun = lives = joining = 0;
 	memset(pid_of, 0, sizeof pid_of);
 	must(mqshm_format(segment, UNITS, config) == MQSHM_OK, "format: %s", mqshm_reason());
 }
