@@ -205,6 +205,7 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct message *m, uin
 		mqi_store_rlx(&slot->ref.block, offset);
 		mqi_store_rlx(&slot->ref.block_gen, gen);
 		mqi_store_rlx(&slot->ref.bit, i);
+		mqi_store_rlx(&slot->place, mqi_place(m->ring, MQI_NOWHERE)); /* its priority, should it never be linked */
 		claims[i].word = mqi_slot_word(SLOT_BOUND, h->peer, mqi_slot_gen(claims[i].word), 0);
 		mqi_store_rel(&slot->word, claims[i].word); /* who repairs reads the word, then the reference */
 	}
