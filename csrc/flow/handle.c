@@ -91,7 +91,7 @@ static void free_handle(struct mqshm *h)
 	for (uint32_t i = 0; i < h->topic_room; i++)
 		for (struct mqshm_topic *t = h->topics[i], *chain; t; t = chain) {
 			chain = t->chain;
-			free(t->targets);
+			if (t->targets != &t->only) free(t->targets);
 			free(t);
 		}
 	free(h->topics);

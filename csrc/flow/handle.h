@@ -31,13 +31,16 @@ struct mqi_block_cursor {
 	uint32_t next, end;
 };
 
+/* Small, and what a publish reads of it close together: with thousands of topics in use each cache line more is a miss. */
 struct mqshm_topic {
-	struct mqshm_topic *chain;
 	uint64_t version;          /* subs_version that `targets` was made under, or MQI_NO_VERSION */
 	struct mqshm_sub **targets; /* views, ascending rows */
-	uint32_t count, room;
-	uint32_t id, hash, size;
+	struct mqshm_sub *only;    /* targets leads here until there have been two */
 	struct topic_counters_shm *counters;
+	uint32_t count, room;
+	uint32_t id, hash;
+	struct mqshm_topic *chain;
+	uint32_t size;
 	char name[];
 };
 

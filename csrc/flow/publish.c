@@ -278,6 +278,7 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message 
 /* One message, with the handle entered. Does not wake inline receivers: the caller does, once for a batch. */
 static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct message *m)
 {
+	__builtin_prefetch(t->counters, 1); /* written last: the next message's first swap would wait for the line */
 	int rc = prepare(h, t, m);
 	for (unsigned round = 0; rc == MQSHM_OK && round < RESOLVE_ROUNDS; round++) {
 		rc = mqi_topic_current(h, t);

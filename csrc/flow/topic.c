@@ -18,7 +18,7 @@ int mqi_topic_resolve(struct mqshm *h, struct mqshm_topic *t)
 	int rc = mqi_subs_match(h, t->name, t->size, rows, MQI_SUBS, &count, &version);
 	if (rc != MQSHM_OK) return rc;
 	if (count > t->room) {
-		struct mqshm_sub **more = realloc(t->targets, count * sizeof *more);
+		struct mqshm_sub **more = realloc(t->targets == &t->only ? NULL : t->targets, count * sizeof *more);
 		if (!more) return mqi_fail(MQSHM_NO_MEMORY, "this process has no memory for the %u receivers of a topic", count);
 		t->targets = more;
 		t->room = count;
@@ -69,6 +69,8 @@ static int add(struct mqshm *h, const char *name, uint32_t size, uint32_t hash, 
 	if (rc != MQSHM_OK) return rc;
 	struct mqshm_topic *t = calloc(1, sizeof *t + size);
 	if (!t) return mqi_fail(MQSHM_NO_MEMORY, "this process has no memory for another topic");
+	t->targets = &t->only;
+	t->room = 1;
 	t->id = id;
 	t->hash = hash;
 	t->size = size;
