@@ -23,6 +23,7 @@
 struct mqi_spin {
 	uint64_t no_yield_until, pause_ns;
 	bool yield_first, soon;
+	bool idle; /* the last wait slept for a whole slice and nothing came */
 };
 
 /* Where the next free block of a size class is looked for. */

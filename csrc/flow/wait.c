@@ -22,7 +22,7 @@
 #define PAUSE_MIN_NS 1000000
 #define PAUSE_MAX_NS 1000000000
 #define SLICE_NS 100000000ll
-#define TICK_SLOTS 4096
+#define TICK_SLOTS 1024
 #define MANY_GROUPS 8           /* from this many groups of slots on, one free is not much */
 
 struct waiting {
@@ -162,9 +162,12 @@ static int wait_messages(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64
 	}
 	int rc = MQSHM_OK;
 	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;
-	if (quietly || budget == 0 || !spin(&w, message_there, &subs[0]->spin, budget)) {
+	struct mqi_spin *mind = &subs[0]->spin;
+	bool asleep = quietly || budget == 0 || mind->idle; /* who waits long is called slice after slice */
+	if (asleep || !spin(&w, message_there, mind, budget)) {
 		for (uint32_t i = 0; i < n; i++) events[i] = subs[i]->shm->waiters;
 		rc = sleep_until(&w, message_there, events, n, timeout_ns);
+		mind->idle = rc == MQSHM_TIMEOUT && (timeout_ns < 0 || timeout_ns >= SLICE_NS);
 		for (uint32_t i = 0; rc == MQSHM_OK && i < n; i++) __atomic_store_n(&subs[i]->woken, true, __ATOMIC_RELAXED);
 	}
 	if (events != few) free(events);
