@@ -159,6 +159,7 @@ struct unit_shm {
 	uint32_t units;
 	uint32_t stride;       /* UNIT_BLOCKS: bytes per block */
 	uint32_t blocks;       /* UNIT_BLOCKS: number of blocks; UNIT_REGION: the subscription's row */
+	uint64_t gen;          /* outlives the chunk: no block that began here had a higher one (shm/trim.h) */
 };
 
 /* ---- peers ------------------------------------------------------------------------------------------------------- */
@@ -364,6 +365,7 @@ struct header_shm {
 
 	MQI_OWN_LINE uint64_t subs_version; /* odd while a subscription is added or removed */
 	uint64_t config_version;
+	uint64_t chunks_version; /* raised before a chunk is given back: forget where blocks were */
 
 	MQI_OWN_LINE uint64_t next_seq;     /* taken in blocks */
 
@@ -388,7 +390,7 @@ struct header_shm {
 };
 
 _Static_assert(sizeof(struct area_shm) == 24, "area");
-_Static_assert(sizeof(struct unit_shm) == 32, "unit");
+_Static_assert(sizeof(struct unit_shm) == 40, "unit");
 _Static_assert(sizeof(struct peer_shm) == 896, "peer");
 _Static_assert(sizeof(struct sub_counters_shm) == 64, "sub counters");
 _Static_assert(offsetof(struct sub_shm, areas) == 128, "sub.areas");

@@ -70,7 +70,7 @@ typedef struct {
 } mqshm_envelope;
 
 /* One message on its way to one receiver. The pointers are into the segment: valid until the delivery is settled, or,
- * under MQSHM_ACK_TIMEOUT, until the lease ends (mqshm_delivery_held tells). */
+ * under MQSHM_ACK_TIMEOUT, until the lease ends: read with mqshm_delivery_read there. */
 typedef struct {
 	mqshm_sub_t *sub;
 	uint64_t word;                  /* the slot's word while leased */
@@ -187,6 +187,8 @@ int mqshm_nack(mqshm_delivery *d, uint32_t delay_ms); /* 0: again at once; UINT3
 int mqshm_reject(mqshm_delivery *d, const char *reason, uint32_t reason_size);
 int mqshm_extend(mqshm_delivery *d, uint64_t ms);
 int mqshm_delivery_held(const mqshm_delivery *d);
+/* Copies `size` bytes at one of the delivery's pointers while it is leased: MQSHM_LEASE_LOST where it is not any more. */
+int mqshm_delivery_read(const mqshm_delivery *d, const void *from, void *to, uint64_t size);
 int mqshm_find_held(mqshm_t *h, const char *topic, uint32_t topic_size, const void *id, uint32_t id_size,
                     mqshm_delivery *out);
 /* Settled, but the memory is still looked at: hold keeps slot and payload, release gives them back. */
@@ -219,7 +221,7 @@ typedef struct {
 	int (*nack)(mqshm_delivery *, uint32_t);
 	int (*reject)(mqshm_delivery *, const char *, uint32_t);
 	int (*extend)(mqshm_delivery *, uint64_t);
-	int (*held)(const mqshm_delivery *);
+	int (*read)(const mqshm_delivery *, const void *, void *, uint64_t);
 	int (*wait)(mqshm_t *, mqshm_sub_t *const *, uint32_t, int64_t);
 	int (*wait_room)(mqshm_t *, mqshm_topic_t *, uint64_t, int64_t);
 	int (*topic_open)(mqshm_t *, const char *, uint32_t, mqshm_topic_t **);
@@ -229,6 +231,6 @@ typedef struct {
 const mqshm_front_api *mqshm_front(void);
 /* cdef end */
 
-#define MQSHM_ABI 1u
+#define MQSHM_ABI 2u
 
 #endif

@@ -97,6 +97,13 @@ def _copy(pointer: Any, size: int) -> bytes:
     return copied
 
 
+def _leased(delivery: Any, pointer: Any, size: int) -> bytes | None:
+    """The same where the lease may end by itself, and with it the memory; None: it has."""
+    copied = bytearray(size)
+    code = lib.mqshm_delivery_read(delivery, pointer, ffi.from_buffer(copied), size)
+    return bytes(copied) if code == OK else None
+
+
 class Receiver(Taking):
     def __init__(self, front: Front, sub: int, ack: int, message_class: type) -> None:
         super().__init__(front, sub, ack, message_class)
@@ -189,19 +196,25 @@ class Receiver(Taking):
         message: Message = self._new(self._lazy if lazy else self._eager)
         message._receiver = self
         message._lease = lease = _Lease(raw, self, lazy)
-        names = _copy(delivery.id, delivery.id_size) + _copy(delivery.headers, delivery.headers_size)
-        message._raw = raw + names + _copy(delivery.key, delivery.key_size)
-        if not lazy:
-            message._copy = _copy(delivery.data, delivery.size)
+        parts = [(delivery.id, delivery.id_size), (delivery.headers, delivery.headers_size)]
+        parts += [(delivery.key, delivery.key_size), (delivery.data, 0 if lazy else delivery.size)]
+        if self._ack == lib.MQSHM_ACK_TIMEOUT:
+            copies = [_leased(delivery, *part) for part in parts]
+        else:
+            copies = [_copy(*part) for part in parts]
         code = OK
-        if self._settles:
+        if None in copies:
+            code = LEASE_LOST
+        elif self._settles:
             code = lease.ack()
             lease.unasked = True
-        elif self._ack == lib.MQSHM_ACK_TIMEOUT and not lib.mqshm_delivery_held(delivery):
-            code = LEASE_LOST
+        *names, data = [copy or b"" for copy in copies]
+        message._raw = raw + b"".join(names)
+        if not lazy:
+            message._copy = data
         if code == OK:
             return message
-        lease.end = NOTHING  # it went to another while it was copied
+        lease.end = NOTHING  # it went to another before it was copied
         if code != LEASE_LOST:
             fail(code)
         return None
@@ -277,10 +290,11 @@ class _Lease:
             front = self.receiver._front
             cell = front._enter()
             try:
-                data = _copy(self.delivery.data, self.delivery.size)
                 ends = not self.settled and self.receiver._ack == lib.MQSHM_ACK_TIMEOUT and self.epoch == _common.epoch
-                if ends and not lib.mqshm_delivery_held(self.delivery):
-                    fail(UNREADABLE)  # another's by now, perhaps torn
+                copy = _leased(self.delivery, self.delivery.data, self.delivery.size) if ends else None
+                if ends and copy is None:
+                    fail(UNREADABLE)  # another's by now
+                data = _copy(self.delivery.data, self.delivery.size) if copy is None else copy
             finally:
                 front._leave(cell)
             self.data = data

@@ -5,6 +5,7 @@
 #include "shm/ring.h"
 #include "shm/slab.h"
 #include "shm/subs.h"
+#include "shm/trim.h"
 
 /* Copies payload and envelope of one waiting message; they are as they were if the slot's word still is. */
 static bool copy(struct mqshm_sub *s, uint32_t i, uint64_t w, mqshm_delivery *out, unsigned char *to, uint64_t room)
@@ -21,7 +22,8 @@ static bool copy(struct mqshm_sub *s, uint32_t i, uint64_t w, mqshm_delivery *ou
 	}
 	out->word = w;
 	out->attempt = mqi_slot_attempts(w);
-	return mqi_load_acq(&s->slots[i].word) == w;
+	mqi_fence_acq();
+	return mqi_load_rlx(&s->slots[i].word) == w;
 }
 
 int mqshm_browse(mqshm_t *h, uint32_t row, uint32_t *cursor, mqshm_delivery *out, void *to, uint64_t room)
@@ -57,6 +59,7 @@ int mqshm_tick(mqshm_t *h)
 		mqi_hints_renew(s, 0, UINT32_MAX);
 	}
 	mqi_subs_sweep(h);
+	mqi_trim_idle(h);
 	mqi_leave(h);
 	return MQSHM_OK;
 }

@@ -96,6 +96,7 @@ static void free_handle(struct mqshm *h)
 		}
 	free(h->topics);
 	free(h->claims);
+	free(h->use_seen);
 	free(h);
 }
 

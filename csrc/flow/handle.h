@@ -101,6 +101,9 @@ struct mqshm {
 	uint32_t role;
 	struct mqi_block_cursor cursors[MQI_CLASSES];
 	uint32_t growing[MQI_CLASSES]; /* chunk of the class that this process added memory to last; 0 is none */
+	uint64_t chunks_seen;        /* chunks_version that both are of */
+	uint64_t *use_seen;          /* per unit, for shm/trim.c */
+	uint64_t use_room, trim_failed_ms;
 	struct mqi_claim *claims;    /* scratch of publish: a slot per receiver */
 	uint32_t claim_room;
 	struct mqshm_sub *views[MQI_SUBS];

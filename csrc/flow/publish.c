@@ -18,6 +18,7 @@
 #include "shm/ring.h"
 #include "shm/slab.h"
 #include "shm/subs.h"
+#include "shm/trim.h"
 
 #define SEQ_BLOCK 256
 #define COPY_UNLOCKED (32u << 10) /* from this size on, other threads go on while the payload is copied */
@@ -257,7 +258,6 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message 
 	uint64_t offset, gen;
 	uint32_t receivers = t->count, n;
 	int rc = mqi_block_reserve(h, room_for(m, receivers), &offset, &gen);
-	if (rc == MQSHM_NO_MEMORY && mqi_reap_soon(h)) rc = mqi_block_reserve(h, room_for(m, receivers), &offset, &gen);
 	if (rc != MQSHM_OK) return rc;
 	rc = fill(h, offset, m);
 	if (unlikely(rc != MQSHM_OK)) return rc;
@@ -275,6 +275,9 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message 
 	return MQSHM_OK;
 }
 
+/* What the dead had in hand, or what chunks hold for messages of other sizes. Nothing of ours may be in hand. */
+static bool make_room(struct mqshm *h) { return mqi_reap_soon(h) || mqi_trim_all(h); }
+
 /* One message, with the handle entered. Does not wake inline receivers: the caller does, once for a batch. */
 static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct message *m)
 {
@@ -288,8 +291,9 @@ static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct message *m
 			m->seq = next_seq(h);
 			count(t, m);
 		} else rc = publish_block(h, t, m);
+		if (unlikely(rc == MQSHM_NO_MEMORY) && make_room(h)) rc = MQSHM_CLOSED;
 		if (likely(rc != MQSHM_CLOSED)) return rc;
-		t->version = MQI_NO_VERSION; /* a subscription closed between the match and now */
+		t->version = MQI_NO_VERSION; /* a subscription closed between the match and now, or there is room now */
 		rc = MQSHM_OK;
 	}
 	return rc == MQSHM_OK ? mqi_fail(MQSHM_CLOSED, "the subscriptions of %.*s change faster than they can be matched", (int)t->size, t->name) : rc;
@@ -341,7 +345,7 @@ int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out)
 		rc = mqi_fail(MQSHM_TOO_LARGE, "the loan has %llu bytes, max_message_size is %llu", (unsigned long long)size,
 		              (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
 	if (rc == MQSHM_OK) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
-	if (rc == MQSHM_NO_MEMORY && mqi_reap_soon(h)) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
+	if (rc == MQSHM_NO_MEMORY && make_room(h)) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
 	if (rc == MQSHM_OK) {
 		out->data = mqi_block_data(mqi_block(h, out->block));
 		out->size = size;
@@ -389,6 +393,7 @@ int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqs
 	rc = prepare(h, t, &m);
 	for (unsigned round = 0; rc == MQSHM_OK && round < RESOLVE_ROUNDS; round++) {
 		rc = publish_loan(h, t, loan, &m);
+		if (rc == MQSHM_NO_MEMORY && make_room(h)) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED) break;
 		t->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;

@@ -154,6 +154,19 @@ int mqshm_delivery_held(const mqshm_delivery *d)
 	return d->sub && mqi_load_acq(&d->sub->slots[d->slot].word) == d->word;
 }
 
+/* Within one operation: should the lease end meanwhile, what is read may be another message's, but is memory. */
+int mqshm_delivery_read(const mqshm_delivery *d, const void *from, void *to, uint64_t size)
+{
+	int rc = enter(d, SLOT_INFLIGHT);
+	if (rc != MQSHM_OK) return rc;
+	uint64_t *word = &d->sub->slots[d->slot].word;
+	if (mqi_load_acq(word) == d->word) memcpy(to, from, size);
+	mqi_fence_acq();
+	if (mqi_load_rlx(word) != d->word) rc = lost(d);
+	mqi_leave(d->sub->h);
+	return rc;
+}
+
 int mqshm_ack_hold(mqshm_delivery *d)
 {
 	int rc = enter(d, SLOT_INFLIGHT);

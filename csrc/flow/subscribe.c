@@ -1,6 +1,7 @@
 /* Opening, closing and deleting subscriptions. Creating takes the control lock before it enters the handle: its holder
  * may be slow, and this process's other threads are to go on meanwhile. */
 #include "shm/subs.h"
+#include "shm/trim.h"
 
 static int forked(void) { return mqi_fail(MQSHM_FORKED, "the broker was opened by the parent process"); }
 
@@ -29,6 +30,7 @@ int mqshm_sub_create(mqshm_t *h, const mqshm_sub_options *o, mqshm_sub_t **out)
 	if (mqi_enter(h) == MQSHM_OK) {
 		mqi_subs_finish(h); /* what deleted ones held may be just what is needed */
 		rc = mqi_subs_add(h, o, &row);
+		if (rc == MQSHM_NO_MEMORY && mqi_trim_locked(h)) rc = mqi_subs_add(h, o, &row);
 		if (rc == MQSHM_OK) rc = open_row(h, row, out);
 		mqi_leave(h);
 	} else rc = forked();

@@ -250,16 +250,24 @@ static inline int ack(Message *m)
 	return result;
 }
 
+/* Under MQSHM_ACK_TIMEOUT the memory is another's when the lease has ended. NULL: that, or an exception. */
+static PyObject *bytes_of(const Receiver *r, const mqshm_delivery *d, const void *from, uint64_t size)
+{
+	if (likely(r->ack != MQSHM_ACK_TIMEOUT)) return PyBytes_FromStringAndSize(from, (Py_ssize_t)size);
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+	if (bytes && api->read(d, from, PyBytes_AsString(bytes), size) != MQSHM_OK) Py_CLEAR(bytes);
+	return bytes;
+}
+
 static int load(Message *m)
 {
 	if (m->data) return MQSHM_OK;
 	if (m->receiver->front->abandoned) return FRONT_CLOSED;
 	if (m->end == NOTHING) return UNREADABLE;
-	PyObject *data = PyBytes_FromStringAndSize((const char *)m->d.data, (Py_ssize_t)m->d.size);
-	if (!data) return RAISED;
-	if (!m->settled && m->receiver->ack == MQSHM_ACK_TIMEOUT && m->epoch == epoch && !api->held(&m->d))
-		return Py_DECREF(data), UNREADABLE; /* another's by now, perhaps torn */
-	m->data = data;
+	bool kept = m->settled || m->epoch != epoch; /* FREEING; or as a forked child found it */
+	m->data = kept ? PyBytes_FromStringAndSize((const char *)m->d.data, (Py_ssize_t)m->d.size)
+	               : bytes_of(m->receiver, &m->d, m->d.data, m->d.size);
+	if (!m->data) return PyErr_Occurred() ? RAISED : UNREADABLE;
 	if (m->settled && !m->views) end(m);
 	return MQSHM_OK;
 }
@@ -352,9 +360,17 @@ static inline Message *pool_top(void)
 	return likely(pool) ? pool : (Message *)PyErr_NoMemory();
 }
 
-static PyObject *string_of(const void *bytes, uint32_t size)
+static PyObject *decoded(const void *from, uint32_t size)
 {
-	return PyUnicode_DecodeUTF8(bytes, size, "surrogateescape"); /* whatever another language wrote */
+	return PyUnicode_DecodeUTF8(from, size, "surrogateescape"); /* whatever another language wrote */
+}
+
+static PyObject *string_of(const Receiver *r, const mqshm_delivery *d, const void *from, uint32_t size)
+{
+	if (likely(r->ack != MQSHM_ACK_TIMEOUT)) return decoded(from, size);
+	PyObject *bytes = bytes_of(r, d, from, size), *string = bytes ? decoded(PyBytes_AsString(bytes), size) : NULL;
+	Py_XDECREF(bytes);
+	return string;
 }
 
 /* The message of a delivery, which may lie in the pool's top already. One that cannot be handed out is given back. */
@@ -376,15 +392,14 @@ static int hand_out(Receiver *r, mqshm_delivery *d, Message **out, bool ack_late
 	m->settled = m->viewed = false;
 	m->unasked = r->ack == MQSHM_ACK_NONE;
 	int result = MQSHM_OK;
-	if ((likely(eager) && !(m->data = PyBytes_FromStringAndSize((const char *)d->data, (Py_ssize_t)d->size))) ||
-	    (d->id_size && !(m->id = string_of(d->id, d->id_size))) || (d->key_size && !(m->key = string_of(d->key, d->key_size))) ||
-	    (d->headers_size && !(m->headers = PyBytes_FromStringAndSize((const char *)d->headers, d->headers_size))))
-		result = RAISED;
+	if ((likely(eager) && !(m->data = bytes_of(r, d, d->data, d->size))) ||
+	    (d->id_size && !(m->id = string_of(r, d, d->id, d->id_size))) || (d->key_size && !(m->key = string_of(r, d, d->key, d->key_size))) ||
+	    (d->headers_size && !(m->headers = bytes_of(r, d, d->headers, d->headers_size))))
+		result = PyErr_Occurred() ? RAISED : MQSHM_LEASE_LOST;
 	else if (ack_later && m->data) m->settled = true, m->end = NOTHING;
 	else if (r->ack == MQSHM_ACK_NONE) result = ack(m);
-	else if (r->ack == MQSHM_ACK_TIMEOUT && !api->held(d)) result = MQSHM_LEASE_LOST;
 	if (likely(result == MQSHM_OK)) return MQSHM_OK;
-	if (result != RAISED) m->end = NOTHING; /* it went to another while it was copied */
+	if (result != RAISED) m->end = NOTHING; /* it went to another before it was copied */
 	Py_CLEAR(*out);
 	return result == MQSHM_LEASE_LOST ? MQSHM_EMPTY : result;
 }

@@ -118,7 +118,14 @@ MQI_RMW(uint32_t, 32)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);    \
 	} while (0)
 
-/* The same where a compare-and-swap or an exchange stands just before: on x86 that was the fence. */
+/* Loads before it, of whatever was copied, are made before loads after it: is what was copied still what it was? */
+#define mqi_fence_acq()                          \
+	do {                                         \
+		MQI_HOOK(MQI_FENCE, 0);                  \
+		__atomic_thread_fence(__ATOMIC_ACQUIRE); \
+	} while (0)
+
+/* As mqi_fence_sc where a compare-and-swap or an exchange stands just before: on x86 that was the fence. */
 #if defined(__x86_64__) || defined(__i386__)
 #define mqi_fence_after_rmw()                      \
 	do {                                           \

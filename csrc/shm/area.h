@@ -17,8 +17,8 @@ static inline uint64_t mqi_area_ready(const struct area_shm *a)
 {
 	return (uint64_t)mqi_area_committed(mqi_load_acq(&a->word)) * MQI_PAGE;
 }
-/* Finishes or undoes growth that was left, and gives back the units that the dead peer had CLAIMED or RETIRING. A word in
- * RETIRING is so for good: it is set with mqi_owned_area_word by who holds all that is in the chunk. Used by reap. */
+/* Finishes or undoes growth that was left, and gives back the units that the dead peer had CLAIMED or RETIRING. Used by
+ * reap. */
 void mqi_areas_repair(struct mqshm *h, unsigned dead);
 static inline uint64_t mqi_owned_area_word(const struct mqshm *h, unsigned state, uint32_t committed)
 {
@@ -36,7 +36,7 @@ void mqi_units_publish(struct mqshm *h, uint64_t first, uint64_t count, uint32_t
 /* Back to FREE; memory must have been given back (mqi_punch) by the caller, who owns them (CLAIMED or RETIRING). */
 void mqi_units_free(struct mqshm *h, uint64_t first, uint64_t count);
 
-static inline struct unit_shm *mqi_unit(struct mqshm *h, uint64_t u)
+static inline struct unit_shm *mqi_unit(const struct mqshm *h, uint64_t u)
 {
 	return (struct unit_shm *)(h->base + h->areas[AREA_UNITS]) + u;
 }

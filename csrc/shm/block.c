@@ -44,16 +44,23 @@ static inline uint32_t run_of(const struct unit_shm *u, uint32_t block)
 	return run;
 }
 
-/* A payload chunk that can be looked at; its fields were written before ACTIVE and stay. A region's unit may just become
- * something else while it is looked at, but as a region's its word says that none of it is memory. */
-static bool is_chunk(const struct unit_shm *u, uint64_t *committed)
+/* Whether what the unit says of its blocks lies in its chunk. Written before ACTIVE, and stays. */
+bool mqi_chunk_is_sound(const struct mqshm *h, uint64_t unit)
 {
-	uint64_t w = mqi_load_acq(&u->word);
+	const struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t stride = mqi_load_rlx(&u->stride), blocks = mqi_load_rlx(&u->blocks), units = mqi_load_rlx(&u->units);
+	return mqi_load_rlx(&u->kind) == UNIT_BLOCKS && stride >= 64 && stride % 64 == 0 && blocks >= 1 &&
+	       stride * blocks <= units << MQI_UNIT_SHIFT && units <= h->units - unit;
+}
+
+/* A region's unit may just become something else while it is looked at, but as a region's its word says that none of it
+ * is memory. */
+bool mqi_is_chunk(const struct mqshm *h, uint64_t unit, uint64_t *committed)
+{
+	uint64_t w = mqi_load_acq(&mqi_unit(h, unit)->word);
 	unsigned state = mqi_area_state(w);
 	*committed = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
-	if ((state != AREA_ACTIVE && state != AREA_GROWING) || mqi_load_rlx(&u->kind) != UNIT_BLOCKS) return false;
-	uint64_t stride = mqi_load_rlx(&u->stride), blocks = mqi_load_rlx(&u->blocks), units = mqi_load_rlx(&u->units);
-	return stride >= 64 && stride % 64 == 0 && blocks >= 1 && stride * blocks <= units << MQI_UNIT_SHIFT;
+	return (state == AREA_ACTIVE || state == AREA_GROWING) && mqi_chunk_is_sound(h, unit);
 }
 
 static uint64_t known_units(struct mqshm *h)
@@ -64,12 +71,18 @@ static uint64_t known_units(struct mqshm *h)
 
 static inline uint64_t unit_offset(struct mqshm *h, uint64_t unit) { return h->units_offset + (unit << MQI_UNIT_SHIFT); }
 
-static bool take(struct mqshm *h, uint64_t offset, uint64_t *gen)
+/* Fresh memory goes on where the blocks of an earlier chunk ended. */
+static uint64_t first_gen(struct mqshm *h, uint64_t offset)
+{
+	return mqi_load_acq(&mqi_unit(h, (offset - h->units_offset) >> MQI_UNIT_SHIFT)->gen);
+}
+
+bool mqi_block_take(struct mqshm *h, uint64_t offset, uint64_t *gen)
 {
 	struct block_shm *b = mqi_block(h, offset);
 	uint64_t w = mqi_load_rlx(&b->word);
 	if (mqi_block_state(w) != BLOCK_FREE) return false;
-	*gen = (mqi_block_gen(w) + 1) & MQI_GEN40;
+	*gen = ((likely(w) ? mqi_block_gen(w) : first_gen(h, offset)) + 1) & MQI_GEN40;
 	return mqi_cas64(&b->word, w, mqi_block_word(BLOCK_NEW, h->peer, *gen));
 }
 
@@ -86,7 +99,7 @@ static bool take_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t unit,
 {
 	struct unit_shm *u = mqi_unit(h, unit);
 	uint64_t committed;
-	if (!is_chunk(u, &committed) || u->stride != stride) return false;
+	if (!mqi_is_chunk(h, unit, &committed) || u->stride != stride) return false;
 	uint32_t from = 0;
 	if (stride < LARGE && c->unit == unit && c->end < u->blocks) from = run_of(u, c->end); /* go on where we were */
 	for (uint64_t seen; (seen = mqi_load_rlx(&u->free_runs)) != 0;) {
@@ -124,7 +137,7 @@ static uint64_t unfinished_chunk(struct mqshm *h, uint64_t stride)
 	uint64_t top = known_units(h), committed;
 	for (uint64_t unit = 1; unit < top; unit++) {
 		struct unit_shm *u = mqi_unit(h, unit);
-		if (is_chunk(u, &committed) && u->stride == stride && committed / stride < u->blocks) return unit;
+		if (mqi_is_chunk(h, unit, &committed) && u->stride == stride && committed / stride < u->blocks) return unit;
 	}
 	return 0;
 }
@@ -133,7 +146,7 @@ static uint64_t unfinished_chunk(struct mqshm *h, uint64_t stride)
 static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
 {
 	uint64_t unit = h->growing[class], committed = 0;
-	if (!unit || !is_chunk(mqi_unit(h, unit), &committed) || mqi_unit(h, unit)->stride != stride ||
+	if (!unit || !mqi_is_chunk(h, unit, &committed) || mqi_unit(h, unit)->stride != stride ||
 	    committed / stride >= mqi_unit(h, unit)->blocks) {
 		unit = unfinished_chunk(h, stride);
 		if (!unit) {
@@ -145,14 +158,14 @@ static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uin
 		h->growing[class] = (uint32_t)unit;
 	}
 	struct unit_shm *u = mqi_unit(h, unit);
-	if (!is_chunk(u, &committed)) return mqi_fail(MQSHM_CORRUPT, "unit %llu is no chunk any more", (unsigned long long)unit);
-	if (committed / stride >= u->blocks) return MQSHM_OK; /* another process grew it meanwhile */
+	if (!mqi_is_chunk(h, unit, &committed) || committed / stride >= u->blocks) return MQSHM_OK; /* retired, or grown, meanwhile */
 	uint64_t had = committed / stride, ahead = committed < 16384 ? 16384 : committed;
 	if (stride > LARGE) ahead = 0;
 	if ((had + 1) * stride + ahead > (uint64_t)u->blocks * stride) ahead = (u->blocks - had - 1) * stride;
 	int rc = mqi_unit_grow(h, unit, (had + 1) * stride, ahead);
-	if (rc != MQSHM_OK) return rc;
-	if (!is_chunk(u, &committed)) return mqi_fail(MQSHM_CORRUPT, "unit %llu is no chunk any more", (unsigned long long)unit);
+	if (rc == MQSHM_CLOSED) h->growing[class] = 0; /* it is on its way back to the system: another one */
+	if (rc != MQSHM_OK) return rc == MQSHM_CLOSED ? MQSHM_OK : rc;
+	if (!mqi_is_chunk(h, unit, &committed)) return MQSHM_OK;
 	uint64_t have = committed / stride < u->blocks ? committed / stride : u->blocks;
 	for (uint32_t run = run_of(u, (uint32_t)had); run < runs_of(u) && run_start(u, run) < have; run++) hint(h, unit, run);
 	if (c->unit != unit) *c = (struct mqi_block_cursor){unit, 0, 0};
@@ -166,7 +179,7 @@ static bool take_any(struct mqshm *h, uint64_t offset, void *with)
 {
 	struct wanted *want = with;
 	uint64_t stride = mqi_unit(h, (offset - h->units_offset) >> MQI_UNIT_SHIFT)->stride;
-	if (stride < want->stride || stride > 2 * want->stride || !take(h, offset, &want->gen)) return true;
+	if (stride < want->stride || stride > 2 * want->stride || !mqi_block_take(h, offset, &want->gen)) return true;
 	want->offset = offset;
 	return false;
 }
@@ -178,8 +191,18 @@ static inline void expect(struct mqshm *h, uint64_t offset, uint64_t stride)
 		if (offset + line < h->span) __builtin_prefetch(h->base + offset + line, 1);
 }
 
+/* Where blocks were, before chunks were given back. */
+static void forget(struct mqshm *h, uint64_t version)
+{
+	memset(h->cursors, 0, sizeof h->cursors);
+	memset(h->growing, 0, sizeof h->growing);
+	h->chunks_seen = version;
+}
+
 int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_t *gen)
 {
+	uint64_t version = mqi_load_acq(&h->hdr->chunks_version);
+	if (unlikely(version != h->chunks_seen)) forget(h, version);
 	uint64_t stride;
 	unsigned class = class_of(bytes + sizeof(struct block_shm), &stride);
 	if (class >= MQI_CLASSES)
@@ -188,7 +211,7 @@ int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_
 	for (unsigned round = 0; round < 4096; round++) {
 		while (c->next < c->end) {
 			*offset = unit_offset(h, c->unit) + c->next++ * stride;
-			if (likely(take(h, *offset, gen))) {
+			if (likely(mqi_block_take(h, *offset, gen))) {
 				expect(h, *offset + stride, stride);
 				return MQSHM_OK;
 			}
@@ -232,7 +255,7 @@ bool mqi_block_valid(struct mqshm *h, uint64_t offset)
 {
 	if (offset < h->units_offset + MQI_UNIT || offset >= h->span || offset % 64) return false;
 	uint64_t unit = (offset - h->units_offset) >> MQI_UNIT_SHIFT, committed;
-	if (unit >= known_units(h) || !is_chunk(mqi_unit(h, unit), &committed)) return false;
+	if (unit >= known_units(h) || !mqi_is_chunk(h, unit, &committed)) return false;
 	uint64_t within = offset - unit_offset(h, unit);
 	struct unit_shm *u = mqi_unit(h, unit);
 	if (within % u->stride || within + u->stride > committed || within / u->stride >= u->blocks) return false;
@@ -329,7 +352,7 @@ void mqi_blocks_renew(struct mqshm *h)
 	uint64_t top = known_units(h), committed;
 	for (uint64_t unit = 1; unit < top; unit++) {
 		struct unit_shm *u = mqi_unit(h, unit);
-		if (!is_chunk(u, &committed)) continue;
+		if (!mqi_is_chunk(h, unit, &committed)) continue;
 		uint64_t seen = mqi_load_rlx(&u->free_runs);
 		if (seen) hint(h, unit, (uint32_t)__builtin_ctzll(seen)); /* the unit's as well */
 		uint64_t have = committed / u->stride < u->blocks ? committed / u->stride : u->blocks;
@@ -345,7 +368,7 @@ void mqi_blocks_each(struct mqshm *h, bool (*each)(struct mqshm *h, uint64_t off
 	uint64_t top = known_units(h), committed;
 	for (uint64_t unit = 1; unit < top; unit++) {
 		struct unit_shm *u = mqi_unit(h, unit);
-		if (!is_chunk(u, &committed) || unit + u->units > h->units) continue;
+		if (!mqi_is_chunk(h, unit, &committed)) continue;
 		uint64_t stride = u->stride, blocks = committed / stride < u->blocks ? committed / stride : u->blocks;
 		for (uint64_t i = 0; i < blocks; i++)
 			if (!each(h, unit_offset(h, unit) + i * stride, with)) return;

@@ -18,6 +18,11 @@ static inline unsigned char *mqi_block_data(struct block_shm *b) { return (unsig
 
 /* A block with room for `bytes` behind its header: NEW(me). MQSHM_NO_MEMORY only after a look at every word. */
 int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_t *gen);
+/* One certain block, in a chunk: FREE to NEW(me). */
+bool mqi_block_take(struct mqshm *h, uint64_t offset, uint64_t *gen);
+/* Whether a chunk of blocks begins at the unit that can be looked at, and its bytes of memory. */
+bool mqi_is_chunk(const struct mqshm *h, uint64_t unit, uint64_t *committed);
+bool mqi_chunk_is_sound(const struct mqshm *h, uint64_t unit);
 /* NEW(me) to FREE, unused. */
 void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen);
 /* The same for a block whose owner, by `word`, is gone. */

@@ -13,15 +13,12 @@
  * A process that is stopped inside an operation keeps 3 and 5 from happening, and with it the memory, but nobody waits
  * for it.
  */
-#include <sched.h>
-
 #include "flow/purge.h"
 #include "shm/event.h"
+#include "shm/grace.h"
 #include "shm/reach.h"
 #include "shm/region.h"
 #include "shm/trie.h"
-
-#define LOOKS 200 /* at a peer that is inside an operation: they take microseconds */
 
 static unsigned state_of(struct mqshm *h, uint32_t row) { return mqi_sub_state(mqi_load_acq(&mqi_sub(h, row)->word)); }
 
@@ -51,51 +48,6 @@ static bool empty(struct mqshm *h, uint32_t row)
 static bool waited_for(struct mqshm *h, uint32_t row)
 {
 	return mqi_event_waited_for(mqi_sub(h, row)->waiters) || mqi_event_waited_for(mqi_sub(h, row)->space_waiters);
-}
-
-/* Whether a peer was seen outside of any operation. One that is gone does nothing any more. */
-static bool seen_idle(struct mqshm *h, unsigned p)
-{
-	struct peer_shm *peer = mqi_peer(h, p);
-	for (unsigned look = 0; look < LOOKS; look++) {
-		uint64_t word = mqi_load_acq(&peer->word);
-		/* Acquire pairs with the release of mqi_leave: its accesses are over before ours. */
-		if (mqi_peer_state(word) != PEER_LIVE || mqi_load_acq(&peer->busy) == 0) return true;
-		if (look == LOOKS / 2 && mqi_peer_gone(h, p, word)) return true;
-		sched_yield();
-	}
-	return false;
-}
-
-/* A peer that comes later than the fence joins by a compare-and-swap on its row, and sees CLOSING after it. */
-static bool is_alone(struct mqshm *h)
-{
-	mqi_fence_sc();
-	uint32_t rows = mqi_peers_rows(h);
-	for (uint32_t p = 1; p < rows; p++) {
-		unsigned state = mqi_peer_state(mqi_load_acq(&mqi_peer(h, p)->word));
-		if (p != h->peer && (state == PEER_LIVE || state == PEER_JOINING)) return false;
-	}
-	return true;
-}
-
-static bool all_expedited(struct mqshm *h, uint32_t rows)
-{
-	for (uint32_t p = 1; p < rows; p++) {
-		struct peer_shm *peer = mqi_peer(h, p);
-		if (mqi_peer_state(mqi_load_acq(&peer->word)) != PEER_FREE && !mqi_load_rlx(&peer->expedited)) return false;
-	}
-	return true;
-}
-
-static bool all_idle(struct mqshm *h)
-{
-	if (is_alone(h)) return true;
-	uint32_t rows = mqi_peers_rows(h);
-	if (!mqi_global_barrier(all_expedited(h, rows))) return false;
-	for (uint32_t p = 1; p < rows; p++)
-		if (p != h->peer && !seen_idle(h, p)) return false;
-	return true;
 }
 
 static void rebuild(struct mqshm *h)
@@ -147,8 +99,8 @@ void mqi_subs_finish(struct mqshm *h)
 {
 	uint64_t through[MQI_SUBS / 64];
 	memset(through, 0xff, sizeof through);
-	if (step(h, through, retire) == 0 || !all_idle(h)) return;
-	if (step(h, through, forget_slots) == 0 || !all_idle(h)) return;
+	if (step(h, through, retire) == 0 || !mqi_all_idle(h)) return;
+	if (step(h, through, forget_slots) == 0 || !mqi_all_idle(h)) return;
 	step(h, through, give_back);
 }
 

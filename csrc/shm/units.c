@@ -102,6 +102,13 @@ static bool names(struct mqshm *h, uint64_t w, unsigned dead)
 	return (dead == h->peer || mqi_peer_state(row) == PEER_DEAD) && lived == (mqi_peer_inc(row) & 0x3ffffff);
 }
 
+uint64_t mqi_units_of(struct mqshm *h, uint64_t first)
+{
+	uint64_t known = mqi_units_known(h), count = 1;
+	while (first + count < known && mqi_load_acq(&mqi_unit(h, first + count)->word) == tail_word(count)) count++;
+	return count;
+}
+
 void mqi_units_repair(struct mqshm *h, unsigned dead)
 {
 	uint64_t known = mqi_units_known(h);
@@ -110,8 +117,7 @@ void mqi_units_repair(struct mqshm *h, unsigned dead)
 		if (!names(h, w, dead)) continue;
 		/* Ours first: a second repairer that comes late must not punch or free what is somebody else's by then. */
 		if (!mqi_cas64(word, w, mqi_owned_area_word(h, mqi_area_state(w), mqi_area_committed(w)))) continue;
-		uint64_t count = 1;
-		while (u + count < known && mqi_load_acq(&mqi_unit(h, u + count)->word) == tail_word(count)) count++;
+		uint64_t count = mqi_units_of(h, u);
 		if (mqi_area_state(w) == AREA_RETIRING)
 			mqi_punch(h->fd, h->units_offset + (u << MQI_UNIT_SHIFT), count << MQI_UNIT_SHIFT);
 		mqi_units_free(h, u, count);

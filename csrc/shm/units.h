@@ -11,6 +11,9 @@ static inline uint64_t mqi_units_known(struct mqshm *h)
 	return mqi_least(mqi_least(rows, h->units), mqi_load_acq(&h->hdr->units_top));
 }
 
+/* How many the chunk that starts at `first` has: those that still follow it, where it is being given back. */
+uint64_t mqi_units_of(struct mqshm *h, uint64_t first);
+
 /* Units that name the dead peer are taken over, then given back. */
 void mqi_units_repair(struct mqshm *h, unsigned dead);
 

@@ -1,6 +1,9 @@
 /* Victims that come, go, subscribe, configure and repair. */
 #include "scenes.h"
 
+#include "shm/block.h"
+#include "shm/units.h"
+
 #define SMALL 32
 #define LARGE 1000
 #define FRESH "fresh.topic"
@@ -156,6 +159,28 @@ static int check_and_repair(struct victim *v)
 	return mqshm_fsck(v->h, 1, &r);
 }
 
+/* ---- memory ---- */
+
+static void chunk_is_unused(struct stage *st)
+{
+	put(st, FILLED, LARGE, NULL);
+	consume(st, 0, 1);
+}
+static void ticked(struct victim *v) { must(mqshm_tick(v->h) == MQSHM_OK, "no tick"); }
+static int tick(struct victim *v) { return mqshm_tick(v->h); }
+
+/* Whoever ticks twice finds all payloads' memory unused, and gives it back. */
+static void is_trimmed(struct stage *st)
+{
+	mqshm_t *h = st->one;
+	for (unsigned i = 0; i < 2; i++) must(mqshm_tick(h) == MQSHM_OK, "no tick");
+	for (uint64_t u = 1; u < mqi_units_known(h); u++) {
+		uint64_t committed;
+		must(mqi_area_state(mqi_load_acq(&mqi_unit(h, u)->word)) != AREA_RETIRING, "unit %u stays on its way back", (unsigned)u);
+		must(!mqi_is_chunk(h, u, &committed) || committed == 0, "unit %u is kept although all its blocks are free", (unsigned)u);
+	}
+}
+
 /* ---- configuration ---- */
 
 static int configure(struct victim *v)
@@ -192,6 +217,7 @@ const struct scene control_scenes[] = {
 	{.name = "reap", .fill = first_dies, .act = reap, .owed = owed_leases},
 	{.name = "reap-leases", .fill = first_dies_with_leases, .act = reap, .owed = owed_leases},
 	{.name = "fsck-repair", .fill = first_dies, .act = check_and_repair, .owed = owed_leases},
+	{.name = "trim", .fill = chunk_is_unused, .ready = ticked, .act = tick, .after = is_trimmed},
 	{.name = "configure", .act = configure, .owed = is_configured},
 };
 const unsigned control_scenes_count = sizeof control_scenes / sizeof *control_scenes;

@@ -103,3 +103,18 @@ def test_subscribers_end_at_their_limit(name):
             broker.subscribe("b.*")
         first.close()
         broker.subscribe("b.*")
+
+
+def test_memory_of_messages_that_are_gone_serves_messages_of_other_sizes(name):
+    config = mqshm.Config(max_memory_usage=8 << 20, overflow="reject")
+    with mqshm.connect(name, config=config) as broker:
+        sub = broker.subscribe("a", buffer_size=1000)
+        for size in (1 << 20, 100_000, 10_000):
+            sent = 0
+            with pytest.raises(mqshm.MemoryLimitExceeded):
+                while True:
+                    broker.publish("a", bytes(size))
+                    sent += 1
+            assert sent * size > 5 << 20
+            assert [len(m.data) for m in sub.receive_batch(sent + 1, timeout=0)] == [size] * sent
+        assert broker.memory_usage <= 8 << 20

@@ -265,6 +265,34 @@ MUTANTS = [
         "",
         "wait-for-room",
     ),
+    Mutant(
+        "chunk given back without a grace period",
+        "shm/trim.c",
+        "\tif (!idle) return false;\n",
+        "",
+        "trim-and-publish",
+    ),
+    Mutant(
+        "chunk retired although a block was taken",
+        "shm/trim.c",
+        "if (taken == blocks && mqi_cas64(",
+        "if (mqi_cas64(",
+        "trim-and-publish",
+    ),
+    Mutant(
+        "cursors into chunks that were given back are kept",
+        "shm/trim.c",
+        "\tmqi_add64(&h->hdr->chunks_version, 1);\n",
+        "",
+        "trim-and-publish",
+    ),
+    Mutant(
+        "generations begin anew with a chunk",
+        "shm/trim.c",
+        "\tmqi_store_rel(&u->gen, gen);\n",
+        "",
+        "trim-under-repair",
+    ),
 ]
 
 

@@ -7,7 +7,9 @@
 #include "memory.h"
 #include "one_mapping.h"
 #include "shm/area.h"
+#include "shm/block.h"
 #include "shm/reach.h"
+#include "shm/trim.h"
 #include "shm/units.h"
 
 #define FAR 100000u /* ms */
@@ -340,6 +342,51 @@ static void two_blocks(void)
 	world.blocks = 2;
 }
 
+/* Payloads' memory on its way back, while somebody wants it. */
+static void trim(void)
+{
+	mqi_enter(world.handle[me()]);
+	mqi_trim_all(world.handle[me()]);
+	mqi_leave(world.handle[me()]);
+}
+static void unused_chunk(void) { prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, 0, 0), world_age(1, LARGE); }
+static void put_and_consume_large(void) { put(0, LARGE), consume(0, 1, 2), put(1, LARGE); }
+static void trim_then_put(void) { trim(), put(0, LARGE); }
+static void reap_and_trim(void) { reap(), trim(), consume(0, 1, 1); }
+static void check_trimmed(void)
+{
+	ledger_check();
+	for (unsigned i = 0; i < ACTORS; i++)
+		if (has_died(i)) return; /* perhaps inside an operation, as far as anybody knows */
+	clock_advance(FAR);
+	trim();
+	struct mqshm *h = world.handle[SURVIVOR];
+	for (uint64_t u = 1; u < mqi_units_known(h); u++) {
+		uint64_t committed;
+		if (mqi_is_chunk(h, u, &committed) && committed) fail("unit %llu is kept although all its blocks are free", (unsigned long long)u);
+		if (mqi_area_state(mqi_unit(h, u)->word) == AREA_RETIRING) fail("unit %llu stays on its way back", (unsigned long long)u);
+	}
+}
+
+/* One died between giving back its share of a payload and its slot; who repairs that may find another payload there. */
+static void shared_and_dead(void)
+{
+	mqshm_t *victim;
+	mqshm_sub_t *s;
+	mqshm_delivery d;
+	prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, 0, 0);
+	unsigned char data[LARGE] = {0};
+	uint64_t seq;
+	int rc = mqshm_publish(world.handle[SURVIVOR], world.topic[SURVIVOR], data, sizeof data, NULL, &seq);
+	if (rc == MQSHM_OK) rc = mqt_attach(world.fd, VICTIM, &victim);
+	if (rc == MQSHM_OK) rc = mqshm_sub_open(victim, "g0", 2, &s);
+	if (rc == MQSHM_OK) rc = mqshm_receive(s, &d);
+	if (rc == MQSHM_OK) rc = mqshm_ack_hold(&d);
+	if (rc != MQSHM_OK) fail("a victim: %s", mqshm_reason());
+	mqi_block_release(victim, d.block, d.block_gen, d.bit);
+	mqt_die(VICTIM, true);
+}
+
 /* All slots that are memory are taken: both publishers must make more. */
 static void more_slots(void)
 {
@@ -420,6 +467,9 @@ const struct program programs[] = {
 	{"dead-number-used-again", 2, 1, 1, one_is_dead, {reap_and_come_again, reap}, ledger_check, 0},
 	{"subscriber-dies-publishing", 2, 2, 1, full_by_a_subscriber, {put_large, put_large}, check_without_private, in_memory_of_somebody},
 	{"growth-at-the-limit", 2, 1, 1, limited, {put_large, put_large}, ledger_check, within_limit},
+	{"trim-and-publish", 3, 0, 0, unused_chunk, {put_and_consume_large, trim_then_put, reap_and_trim}, check_trimmed, in_memory_of_somebody},
+	{"trim-dying", 3, 7, 1, unused_chunk, {put_large, trim_then_put, reap_and_trim}, check_trimmed, in_memory_of_somebody},
+	{"trim-under-repair", 3, 0, 0, shared_and_dead, {trim_then_put, reap, consume_one}, check_trimmed, in_memory_of_somebody},
 	{"last-blocks", 3, 0, 0, two_blocks, {put_two_halves, put_two_halves, consume_two}, ledger_check, 0},
 	{"growth-of-slots", 3, 1, 1, more_slots, {put_small, put_large, consume_one}, ledger_check, 0},
 	{"wait-for-messages", 3, 0, 0, two_wait, {wait_and_consume, wait_and_consume, put_two_small}, ledger_check, 0},

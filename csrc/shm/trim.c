@@ -1,0 +1,133 @@
+#include "shm/trim.h"
+
+#include "os/mapping.h"
+#include "shm/block.h"
+#include "shm/event.h"
+#include "shm/grace.h"
+#include "shm/subs.h"
+#include "shm/units.h"
+
+#define AGAIN_MS 10 /* after somebody was inside an operation, perhaps stopped there */
+
+static uint64_t count_of(struct mqshm *h, uint64_t unit)
+{
+	struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t fit = (uint64_t)mqi_area_committed(mqi_load_acq(&u->word)) * MQI_PAGE / u->stride;
+	return mqi_least(fit, u->blocks);
+}
+
+static struct block_shm *block_at(struct mqshm *h, uint64_t unit, uint64_t i)
+{
+	return mqi_block(h, h->units_offset + (unit << MQI_UNIT_SHIFT) + i * mqi_unit(h, unit)->stride);
+}
+
+/* Whether all blocks are FREE. *use is a sum that changes with every use of one. */
+static bool unused(struct mqshm *h, uint64_t unit, uint64_t *use)
+{
+	uint64_t blocks = count_of(h, unit);
+	*use = blocks;
+	for (uint64_t i = 0; i < blocks; i++) {
+		uint64_t w = mqi_load_rlx(&block_at(h, unit, i)->word);
+		if (mqi_block_state(w) != BLOCK_FREE) return false;
+		*use += mqi_block_gen(w);
+	}
+	return blocks > 0;
+}
+
+/* Steps 1 and 2. */
+static bool retire(struct mqshm *h, uint64_t unit)
+{
+	struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t word = mqi_load_acq(&u->word), base = h->units_offset + (unit << MQI_UNIT_SHIFT), taken = 0, gen;
+	if (mqi_area_state(word) != AREA_ACTIVE) return false;
+	uint64_t blocks = count_of(h, unit), stride = u->stride;
+	while (taken < blocks && mqi_block_take(h, base + taken * stride, &gen)) taken++;
+	if (taken == blocks && mqi_cas64(&u->word, word, mqi_area_word(AREA_RETIRING, MQI_NOBODY, mqi_area_committed(word), 0, 0))) return true;
+	for (uint64_t i = 0; i < taken; i++) {
+		uint64_t w = mqi_load_rlx(&block_at(h, unit, i)->word);
+		mqi_block_return(h, base + i * stride, mqi_block_gen(w));
+	}
+	return false;
+}
+
+/* Chunks in RETIRING; those of a subscription's region name who gives them back. */
+static bool is_retired(struct mqshm *h, uint64_t unit)
+{
+	uint64_t w = mqi_load_acq(&mqi_unit(h, unit)->word);
+	return mqi_area_state(w) == AREA_RETIRING && mqi_area_owner(w) == MQI_NOBODY && mqi_chunk_is_sound(h, unit);
+}
+
+/* Step 5. A reference to a block may be older than the chunk's end, and is told by its generation from all that come. */
+static void give_back(struct mqshm *h, uint64_t unit)
+{
+	struct unit_shm *u = mqi_unit(h, unit);
+	uint64_t blocks = count_of(h, unit), gen = mqi_load_rlx(&u->gen);
+	for (uint64_t i = 0; i < blocks; i++) {
+		uint64_t seen = mqi_block_gen(mqi_load_rlx(&block_at(h, unit, i)->word));
+		if (seen > gen) gen = seen;
+	}
+	mqi_store_rel(&u->gen, gen);
+	uint64_t count = mqi_units_of(h, unit);
+	mqi_punch(h->fd, h->units_offset + (unit << MQI_UNIT_SHIFT), count << MQI_UNIT_SHIFT);
+	mqi_units_free(h, unit, count);
+}
+
+/* Steps 3 to 5 for all that are in RETIRING. The control lock is held. */
+static bool finish(struct mqshm *h)
+{
+	uint64_t known = mqi_units_known(h);
+	mqi_add64(&h->hdr->chunks_version, 1);
+	bool idle = mqi_all_idle(h);
+	h->trim_failed_ms = idle ? 0 : mqi_boot_ms();
+	if (!idle) return false;
+	for (uint64_t unit = 1; unit < known; unit++)
+		if (is_retired(h, unit)) give_back(h, unit);
+	if (mqi_event_waited_for(h->hdr->memory_waiters)) mqi_event_ring(h, h->hdr->memory_waiters);
+	return true;
+}
+
+bool mqi_trim_locked(struct mqshm *h)
+{
+	uint64_t known = mqi_units_known(h), committed, use;
+	bool any = false;
+	for (uint64_t unit = 1; unit < known; unit++) {
+		if (is_retired(h, unit)) any = true;
+		else if (mqi_is_chunk(h, unit, &committed) && unused(h, unit, &use)) any |= retire(h, unit);
+	}
+	return any && finish(h);
+}
+
+bool mqi_trim_all(struct mqshm *h)
+{
+	if ((h->trim_failed_ms && mqi_boot_ms() < h->trim_failed_ms + AGAIN_MS) || !mqi_control_try(h)) return false;
+	bool done = mqi_trim_locked(h);
+	mqi_control_unlock(h);
+	return done;
+}
+
+/* What was seen is kept per unit; a chunk that was not there then has not been idle since. */
+static bool remember(struct mqshm *h, uint64_t known)
+{
+	if (known <= h->use_room) return true;
+	uint64_t *more = realloc(h->use_seen, known * sizeof *more);
+	if (!more) return false;
+	memset(more + h->use_room, 0, (known - h->use_room) * sizeof *more);
+	h->use_seen = more;
+	h->use_room = known;
+	return true;
+}
+
+void mqi_trim_idle(struct mqshm *h)
+{
+	uint64_t known = mqi_units_known(h), committed, use;
+	bool any = false;
+	if (!remember(h, known) || !mqi_control_try(h)) return;
+	for (uint64_t unit = 1; unit < known; unit++) {
+		if (is_retired(h, unit)) any = true;
+		else if (!mqi_is_chunk(h, unit, &committed) || !unused(h, unit, &use)) h->use_seen[unit] = 0;
+		else if (h->use_seen[unit] != use) h->use_seen[unit] = use;
+		else any |= retire(h, unit);
+	}
+	if (any) finish(h);
+	mqi_control_unlock(h);
+}
