@@ -61,7 +61,7 @@ enum mqi_slot_state {
 	SLOT_AGAIN = 5,     /* to be delivered again, claimable where it stands */
 	SLOT_LATER = 6,     /* not before its due time (times column), then AGAIN */
 	SLOT_INFLIGHT = 7,  /* leased to owner */
-	SLOT_SETTLING = 8,  /* reserved: settled inside a transaction */
+	SLOT_SETTLING = 8,  /* settled by owner along with a commit, whose block decides (flow/commit.h) */
 	SLOT_MOVING = 9,    /* reserved: on its way to the dead-letter queue */
 	SLOT_HANDED = 10,   /* reserved: the dead-letter slot holds it now */
 	SLOT_FREEING = 11,  /* settled, owner gives the payload and the slot back */
@@ -176,6 +176,9 @@ struct peer_shm {
 	uint32_t busy;        /* operations under way in the process; memory is given back only when it was seen 0 */
 	uint16_t role;        /* 0 user, 1 supervisor */
 	uint16_t expedited;   /* whether a fast barrier reaches the process */
+	uint64_t commit_block; /* what the peer's slots in SETTLING are decided by: written by it before the first of them; */
+	uint64_t commit_gen;   /* the row's next life begins with none */
+	uint32_t commit_bit;
 
 	MQI_OWN_LINE uint32_t bell;        /* futex: rung for a peer that waits; any process */
 
@@ -252,7 +255,7 @@ struct slot_shm {
 			uint64_t block;     /* offset of the block */
 			uint64_t block_gen; /* the block's gen when it was bound */
 			uint32_t bit;       /* which holder */
-			uint32_t pad;
+			uint32_t part;      /* F_PART: where in the block's data the payload is, in 8 bytes */
 		} ref;
 	};
 };
@@ -278,6 +281,7 @@ enum {
 	F_HEADERS = 16, /* envelope: u32 length, bytes */
 	F_KEY = 32,     /* envelope: u16 length, bytes */
 	F_WIDE = 64,
+	F_PART = 128,   /* a slot's: seq, published_ns, info are its own, the block is a bundle's (flow/commit.h) */
 };
 static inline uint64_t mqi_info(uint32_t topic, unsigned flags, uint32_t size)
 {

@@ -158,6 +158,18 @@ int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out);
 int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq);
 int mqshm_loan_return(mqshm_t *h, mqshm_loan *loan);
 
+/* All of it or nothing: publishes n messages, and settles m deliveries that this handle leased. Never waits: *failed is
+ * the message for which there was no room. keep (NULL: none) says which deliveries are still looked at: those are to be
+ * given back by mqshm_release. MQSHM_LEASE_LOST: a delivery was not leased any more; the others still are. */
+typedef struct {
+	mqshm_topic_t *topic;
+	const void *data;
+	uint64_t size;
+	const mqshm_envelope *envelope; /* NULL as in mqshm_publish */
+} mqshm_part;
+int mqshm_commit(mqshm_t *h, const mqshm_part *parts, uint32_t n, mqshm_delivery *const *settled, const unsigned char *keep,
+                 uint32_t m, uint64_t *seqs, uint32_t *failed);
+
 /* Subscriptions */
 int mqshm_sub_create(mqshm_t *h, const mqshm_sub_options *o, mqshm_sub_t **out);
 int mqshm_sub_open(mqshm_t *h, const char *name, uint32_t name_size, mqshm_sub_t **out);

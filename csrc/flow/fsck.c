@@ -73,7 +73,8 @@ static bool owner_lives(struct mqshm *h, unsigned owner)
 
 static bool owned(unsigned state)
 {
-	return state == SLOT_NEW || state == SLOT_BOUND || state == SLOT_OFFER || state == SLOT_INFLIGHT || state == SLOT_FREEING;
+	return state == SLOT_NEW || state == SLOT_BOUND || state == SLOT_OFFER || state == SLOT_INFLIGHT || state == SLOT_FREEING ||
+	       state == SLOT_SETTLING;
 }
 static bool unowned(unsigned state)
 {
@@ -81,7 +82,8 @@ static bool unowned(unsigned state)
 }
 static bool carries(unsigned state)
 {
-	return state == SLOT_READY || state == SLOT_AGAIN || state == SLOT_LATER || state == SLOT_INFLIGHT || state == SLOT_FREEING;
+	return state == SLOT_READY || state == SLOT_AGAIN || state == SLOT_LATER || state == SLOT_INFLIGHT || state == SLOT_FREEING ||
+	       state == SLOT_SETTLING;
 }
 
 static void set(struct mqshm_sub *s, uint32_t i, uint64_t w, unsigned state, struct check *c)
@@ -126,7 +128,7 @@ static void check_slot(struct check *c, struct mqshm_sub *s, uint32_t i)
 		mqshm_delivery d;
 		if (!mqi_delivery_fill(s, i, &d) && mqi_load_acq(&s->slots[i].word) == w) {
 			found(c, &r->bad_words, "slot %u of subscription %u: no payload where it says", i, s->row);
-			if (c->repair && state != SLOT_INFLIGHT && state != SLOT_FREEING) set(s, i, w, SLOT_FREE, c);
+			if (c->repair && !owned(state)) set(s, i, w, SLOT_FREE, c);
 			return;
 		}
 	}
@@ -220,8 +222,11 @@ int mqshm_fsck(mqshm_t *h, int repair, mqshm_fsck_report *out)
 	}
 	for (uint64_t u = 1, top = mqi_load_acq(&h->hdr->units_top); u < top && u < h->units; u++)
 		out->units_used += mqi_area_state(mqi_load_acq(&mqi_unit(h, u)->word)) != AREA_FREE;
-	for (unsigned p = 1, top = (unsigned)mqi_load_acq(&h->hdr->peers_top); p < top && p < MQI_PEERS; p++)
-		out->peers_live += mqi_peer_state(mqi_load_acq(&mqi_peer(h, p)->word)) == PEER_LIVE;
+	for (unsigned p = 1, top = (unsigned)mqi_load_acq(&h->hdr->peers_top); p < top && p < MQI_PEERS; p++) {
+		unsigned state = mqi_peer_state(mqi_load_acq(&mqi_peer(h, p)->word));
+		out->peers_live += state == PEER_LIVE;
+		if (state != PEER_FREE) refer(&c, mqi_load_acq(&mqi_peer(h, p)->commit_block), mqi_load_acq(&mqi_peer(h, p)->commit_bit));
+	}
 	for (uint32_t row = 0, top = (uint32_t)mqi_load_acq(&h->hdr->subs_top); row < top && row < MQI_SUBS; row++) check_sub(&c, row);
 	if (c.count) qsort(c.shares, c.count, sizeof *c.shares, by_block);
 	mqi_blocks_each(h, check_block, &c);

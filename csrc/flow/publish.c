@@ -20,31 +20,11 @@
 #include "shm/subs.h"
 #include "shm/trim.h"
 
-#define SEQ_BLOCK 256
 #define COPY_UNLOCKED (32u << 10) /* from this size on, other threads go on while the payload is copied */
-#define RESOLVE_ROUNDS 64
 
-static const mqshm_envelope plain = {.ring = 2};
+const mqshm_envelope mqi_plain = {.ring = 2};
 
-struct message {
-	const void *data;
-	uint64_t size, expires_ns, published_ns, seq;
-	const mqshm_envelope *envelope;
-	uint64_t envelope_size;
-	uint32_t topic;
-	unsigned flags, ring;
-};
-
-static inline uint64_t next_seq(struct mqshm *h)
-{
-	if (unlikely(h->next_seq == h->end_seq)) {
-		h->next_seq = mqi_add64(&h->hdr->next_seq, SEQ_BLOCK);
-		h->end_seq = h->next_seq + SEQ_BLOCK;
-	}
-	return h->next_seq++;
-}
-
-static int prepare(struct mqshm *h, struct mqshm_topic *t, struct message *m)
+int mqi_prepare(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
 	mqi_config_look(h);
 	if (unlikely(m->envelope->ring >= MQI_PRIORITIES)) return mqi_fail(MQSHM_INVALID, "there is no priority ring %u", m->envelope->ring);
@@ -53,7 +33,7 @@ static int prepare(struct mqshm *h, struct mqshm_topic *t, struct message *m)
 	if (unlikely((h->max_message_size && m->size > h->max_message_size) || m->size > UINT32_MAX))
 		return mqi_fail(MQSHM_TOO_LARGE, "the payload has %llu bytes, max_message_size is %llu", (unsigned long long)m->size,
 		                (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
-	m->ring = unlikely(h->one_priority) ? plain.ring : m->envelope->ring;
+	m->ring = unlikely(h->one_priority) ? mqi_plain.ring : m->envelope->ring;
 	m->published_ns = mqi_wall_coarse_ns();
 	m->expires_ns = m->envelope->expires_ns;
 	if (unlikely(m->expires_ns == UINT64_MAX)) m->expires_ns = 0; /* never, whatever the configuration says */
@@ -64,7 +44,7 @@ static int prepare(struct mqshm *h, struct mqshm_topic *t, struct message *m)
 	return MQSHM_OK;
 }
 
-static void count(struct mqshm_topic *t, const struct message *m)
+void mqi_count_published(struct mqshm_topic *t, const struct mqi_message *m)
 {
 	MQI_COUNT(t->counters->published, 1);
 	MQI_COUNT(t->counters->bytes, m->size);
@@ -72,7 +52,7 @@ static void count(struct mqshm_topic *t, const struct message *m)
 
 /* A slot of the subscription, and memory for the cell and the time that it will need: after this nothing can fail.
  * MQSHM_CLOSED: the match is out of date. */
-static int reserve(struct mqshm_sub *s, const struct message *m, struct mqi_claim *claim)
+static int reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_claim *claim)
 {
 	mqi_touch(s);
 	int rc = mqi_ring_prepare(s, m->ring);
@@ -88,8 +68,7 @@ static int reserve(struct mqshm_sub *s, const struct message *m, struct mqi_clai
 	return rc;
 }
 
-/* After the commit (with a block), or as the commit (inline): into its ring, or aside until its time. */
-static int deliver(struct mqi_claim *claim, const struct message *m)
+int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m)
 {
 	struct mqshm_sub *s = claim->sub;
 	if (likely(!(mqi_load_rlx(&s->shm->used) >> m->ring & 1))) mqi_or32(&s->shm->used, 1u << m->ring);
@@ -119,7 +98,7 @@ static int drop_one(struct mqshm_sub *s)
 	return MQSHM_OK;
 }
 
-static int reserve_by_policy(struct mqshm_sub *s, const struct message *m, struct mqi_claim *claim)
+int mqi_reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_claim *claim)
 {
 	int rc = reserve(s, m, claim);
 	if (likely(rc != MQSHM_FULL)) return rc;
@@ -137,27 +116,27 @@ static int reserve_by_policy(struct mqshm_sub *s, const struct message *m, struc
 	return rc;
 }
 
-static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct message *m)
+static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct mqi_message *m)
 {
 	struct mqi_claim claim;
 	__builtin_prefetch(&s->rings[m->ring][s->tail[m->ring] & s->mask], 1);
-	int rc = reserve_by_policy(s, m, &claim);
+	int rc = mqi_reserve(s, m, &claim);
 	if (unlikely(rc != MQSHM_OK)) {
 		if (rc != MQSHM_EMPTY) return rc;
-		m->seq = next_seq(s->h);
-		count(t, m);
+		m->seq = mqi_next_seq(s->h);
+		mqi_count_published(t, m);
 		return MQSHM_OK;
 	}
 	struct slot_shm *slot = &s->slots[claim.index];
-	m->seq = next_seq(s->h);
+	m->seq = mqi_next_seq(s->h);
 	mqi_store_rlx(&slot->seq, m->seq);
 	mqi_store_rlx(&slot->published_ns, m->published_ns);
 	mqi_store_rlx(&slot->info, mqi_info(m->topic, m->flags, (uint32_t)m->size));
 	memcpy(slot->data, m->data, m->size);
 	if (unlikely(m->flags)) mqi_envelope_write(slot->data + m->size, m->envelope, m->flags, m->expires_ns);
-	rc = deliver(&claim, m);
+	rc = mqi_deliver(&claim, m);
 	if (unlikely(rc != MQSHM_OK)) return rc;
-	count(t, m);
+	mqi_count_published(t, m);
 	return MQSHM_OK;
 }
 
@@ -177,7 +156,7 @@ static int claims_room(struct mqshm *h, uint32_t n)
 }
 
 /* A slot with every receiver, or with none. Those that drop their oldest come last: nothing is dropped in vain. */
-static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct message *m, uint32_t *n)
+static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_message *m, uint32_t *n)
 {
 	int rc = claims_room(h, t->count);
 	*n = 0;
@@ -185,7 +164,7 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mess
 		for (uint32_t i = 0; rc == MQSHM_OK && i < t->count; i++) {
 			struct mqshm_sub *s = t->targets[i];
 			if ((s->overflow == MQSHM_DROP_OLDEST) != last) continue;
-			rc = reserve_by_policy(s, m, &h->claims[*n]);
+			rc = mqi_reserve(s, m, &h->claims[*n]);
 			if (rc == MQSHM_OK) ++*n;
 			else if (rc == MQSHM_EMPTY) rc = MQSHM_OK; /* drop_new: goes without */
 		}
@@ -194,11 +173,11 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mess
 }
 
 /* Binds the claimed slots to the filled block, commits, and links. */
-static int commit(struct mqshm *h, struct mqshm_topic *t, struct message *m, uint64_t offset, uint64_t gen, uint32_t n)
+static int commit(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m, uint64_t offset, uint64_t gen, uint32_t n)
 {
 	struct block_shm *b = mqi_block(h, offset);
 	struct mqi_claim *claims = h->claims;
-	m->seq = next_seq(h);
+	m->seq = mqi_next_seq(h);
 	mqi_store_rlx(&b->seq, m->seq);
 	for (uint32_t i = 0; i < n; i++) {
 		struct slot_shm *slot = &claims[i].sub->slots[claims[i].index];
@@ -216,15 +195,15 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct message *m, uin
 		return mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		int rc = deliver(&claims[i], m);
+		int rc = mqi_deliver(&claims[i], m);
 		if (unlikely(rc != MQSHM_OK)) return rc;
 	}
 	for (uint32_t i = 0; i < n; i++) mqi_event_one(h, claims[i].sub->shm->waiters);
-	count(t, m);
+	mqi_count_published(t, m);
 	return MQSHM_OK;
 }
 
-static void describe(struct block_shm *b, const struct message *m, uint32_t receivers)
+static void describe(struct block_shm *b, const struct mqi_message *m, uint32_t receivers)
 {
 	uint32_t wide = mqi_wide_words(receivers);
 	mqi_store_rlx(&b->published_ns, m->published_ns);
@@ -234,14 +213,14 @@ static void describe(struct block_shm *b, const struct message *m, uint32_t rece
 	if (m->flags) mqi_envelope_write(mqi_block_data(b) + m->size, m->envelope, m->flags, m->expires_ns);
 }
 
-static uint64_t room_for(const struct message *m, uint32_t receivers)
+static uint64_t room_for(const struct mqi_message *m, uint32_t receivers)
 {
 	return m->size + m->envelope_size + 8 + mqi_wide_words(receivers) * sizeof(uint64_t);
 }
 
 /* Copies with the handle open to other threads where that takes long; the block is ours meanwhile. The subscriptions
  * may have changed when the handle is entered again: the slots are reserved afterwards. */
-static int fill(struct mqshm *h, uint64_t offset, const struct message *m)
+static int fill(struct mqshm *h, uint64_t offset, const struct mqi_message *m)
 {
 	unsigned char *to = mqi_block_data(mqi_block(h, offset));
 	if (m->size < COPY_UNLOCKED) {
@@ -253,7 +232,7 @@ static int fill(struct mqshm *h, uint64_t offset, const struct message *m)
 	return mqi_enter(h);
 }
 
-static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message *m)
+static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
 	uint64_t offset, gen;
 	uint32_t receivers = t->count, n;
@@ -270,28 +249,27 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct message 
 	}
 	mqi_block_return(h, offset, gen);
 	if (rc != MQSHM_OK) return rc;
-	m->seq = next_seq(h);
-	count(t, m);
+	m->seq = mqi_next_seq(h);
+	mqi_count_published(t, m);
 	return MQSHM_OK;
 }
 
-/* What the dead had in hand, or what chunks hold for messages of other sizes. Nothing of ours may be in hand. */
-static bool make_room(struct mqshm *h) { return mqi_reap_soon(h) || mqi_trim_all(h); }
+bool mqi_make_room(struct mqshm *h) { return mqi_reap_soon(h) || mqi_trim_all(h); }
 
 /* One message, with the handle entered. Does not wake inline receivers: the caller does, once for a batch. */
-static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct message *m)
+static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
 	__builtin_prefetch(t->counters, 1); /* written last: the next message's first swap would wait for the line */
-	int rc = prepare(h, t, m);
-	for (unsigned round = 0; rc == MQSHM_OK && round < RESOLVE_ROUNDS; round++) {
+	int rc = mqi_prepare(h, t, m);
+	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = mqi_topic_current(h, t);
 		if (unlikely(rc != MQSHM_OK)) return rc;
 		if (t->count == 1 && m->size + m->envelope_size <= MQI_INLINE) rc = publish_inline(t->targets[0], t, m);
 		else if (t->count == 0) {
-			m->seq = next_seq(h);
-			count(t, m);
+			m->seq = mqi_next_seq(h);
+			mqi_count_published(t, m);
 		} else rc = publish_block(h, t, m);
-		if (unlikely(rc == MQSHM_NO_MEMORY) && make_room(h)) rc = MQSHM_CLOSED;
+		if (unlikely(rc == MQSHM_NO_MEMORY) && mqi_make_room(h)) rc = MQSHM_CLOSED;
 		if (likely(rc != MQSHM_CLOSED)) return rc;
 		t->version = MQI_NO_VERSION; /* a subscription closed between the match and now, or there is room now */
 		rc = MQSHM_OK;
@@ -306,7 +284,7 @@ static void wake(struct mqshm *h, struct mqshm_topic *t)
 
 int mqshm_publish(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size, const mqshm_envelope *e, uint64_t *seq)
 {
-	struct message m = {.data = data, .size = size, .envelope = e ? e : &plain};
+	struct mqi_message m = {.data = data, .size = size, .envelope = e ? e : &mqi_plain};
 	int rc = mqi_enter(h);
 	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the broker was opened by the parent process");
 	rc = publish_one(h, t, &m);
@@ -326,7 +304,7 @@ int mqshm_publish_batch(mqshm_t *h, mqshm_topic_t *t, uint32_t n, const void *co
 	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the broker was opened by the parent process");
 	for (; *done < n; ++*done) {
 		const mqshm_envelope *e = envelopes ? envelopes[*done] : NULL;
-		struct message m = {.data = data[*done], .size = sizes[*done], .envelope = e ? e : &plain};
+		struct mqi_message m = {.data = data[*done], .size = sizes[*done], .envelope = e ? e : &mqi_plain};
 		rc = publish_one(h, t, &m);
 		if (unlikely(rc != MQSHM_OK)) break;
 		seqs[*done] = m.seq;
@@ -345,7 +323,7 @@ int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out)
 		rc = mqi_fail(MQSHM_TOO_LARGE, "the loan has %llu bytes, max_message_size is %llu", (unsigned long long)size,
 		              (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
 	if (rc == MQSHM_OK) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
-	if (rc == MQSHM_NO_MEMORY && make_room(h)) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
+	if (rc == MQSHM_NO_MEMORY && mqi_make_room(h)) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
 	if (rc == MQSHM_OK) {
 		out->data = mqi_block_data(mqi_block(h, out->block));
 		out->size = size;
@@ -365,7 +343,7 @@ int mqshm_loan_return(mqshm_t *h, mqshm_loan *loan)
 	return MQSHM_OK;
 }
 
-static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan, struct message *m)
+static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan, struct mqi_message *m)
 {
 	uint32_t n = 0;
 	int rc = mqi_topic_current(h, t);
@@ -380,20 +358,20 @@ static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan
 		return commit(h, t, m, loan->block, loan->gen, n);
 	}
 	mqi_block_return(h, loan->block, loan->gen);
-	m->seq = next_seq(h);
-	count(t, m);
+	m->seq = mqi_next_seq(h);
+	mqi_count_published(t, m);
 	return MQSHM_OK;
 }
 
 int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq)
 {
-	struct message m = {.size = loan->size, .envelope = e ? e : &plain};
+	struct mqi_message m = {.size = loan->size, .envelope = e ? e : &mqi_plain};
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
-	rc = prepare(h, t, &m);
-	for (unsigned round = 0; rc == MQSHM_OK && round < RESOLVE_ROUNDS; round++) {
+	rc = mqi_prepare(h, t, &m);
+	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = publish_loan(h, t, loan, &m);
-		if (rc == MQSHM_NO_MEMORY && make_room(h)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h)) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED) break;
 		t->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;

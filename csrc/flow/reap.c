@@ -6,6 +6,7 @@
  *   slot OFFER            its cell leads to it: READY; else as NEW (inline) or BOUND (refers)
  *   slot INFLIGHT         AGAIN
  *   slot FREEING          taken over, the payload's share given back, FREE
+ *   slot SETTLING         its commit's block LIVE: as FREEING; else undone, and AGAIN
  *   block NEW             FREE
  *   area GROWING, topic   shm/area.c, shm/topics.c
  *
@@ -13,6 +14,7 @@
  */
 #include "flow/reap.h"
 
+#include "flow/commit.h"
 #include "flow/publish.h"
 #include "flow/settle.h"
 #include "shm/area.h"
@@ -80,6 +82,13 @@ static void freeing(struct mqshm_sub *s, uint32_t i, uint64_t w)
 	else mqi_slot_free(s, i, mine);
 }
 
+static void settling(struct mqshm_sub *s, uint32_t i, uint64_t w)
+{
+	enum mqi_verdict verdict = mqi_verdict(s, i, w);
+	if (verdict == VERDICT_COMMITTED) freeing(s, i, w);
+	else if (verdict == VERDICT_UNDONE) again(s, i, w);
+}
+
 static bool sweep_slots(struct mqshm_sub *s, const struct sweep *d)
 {
 	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
@@ -93,6 +102,7 @@ static bool sweep_slots(struct mqshm_sub *s, const struct sweep *d)
 		case SLOT_OFFER: offered(s, i, w); break;
 		case SLOT_INFLIGHT: again(s, i, w); break;
 		case SLOT_FREEING: freeing(s, i, w); break;
+		case SLOT_SETTLING: settling(s, i, w); break;
 		default: break; /* a word that no mqshm writes: fsck's */
 		}
 	}
@@ -122,6 +132,7 @@ int mqi_sweep_row(struct mqshm *h, unsigned peer, uint64_t dead_word)
 		mqi_event_disarm_peer(peer, s->shm->space_waiters);
 		if (!sweep_slots(s, &d)) return MQSHM_EMPTY;
 	}
+	mqi_commit_over(h, peer, dead_word);
 	mqi_blocks_each(h, sweep_block, &d);
 	if (!still(h, &d)) return MQSHM_EMPTY;
 	mqi_areas_repair(h, peer);

@@ -38,12 +38,22 @@ bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 		out->bit = mqi_load_rlx(&slot->ref.bit);
 		if (!mqi_block_held(s->h, out->block, out->block_gen, out->bit)) return false;
 		struct block_shm *b = mqi_block(s->h, out->block);
-		info = mqi_load_rlx(&b->info);
-		out->seq = mqi_load_rlx(&b->seq);
-		out->published_ns = mqi_load_rlx(&b->published_ns);
 		out->data = mqi_block_data(b);
-		out->size = mqi_info_size(info);
-		envelope = mqi_load_rlx(&b->envelope);
+		if (unlikely(mqi_info_flags(info) & F_PART)) {
+			uint64_t bundle = mqi_info_size(mqi_load_rlx(&b->info)), part = (uint64_t)mqi_load_rlx(&slot->ref.part) * 8;
+			out->seq = mqi_load_rlx(&slot->seq);
+			out->published_ns = mqi_load_rlx(&slot->published_ns);
+			out->size = mqi_info_size(info);
+			if (part > bundle || out->size > bundle - part) return false;
+			out->data += part;
+			envelope = bundle - part - out->size;
+		} else {
+			info = mqi_load_rlx(&b->info);
+			out->seq = mqi_load_rlx(&b->seq);
+			out->published_ns = mqi_load_rlx(&b->published_ns);
+			out->size = mqi_info_size(info);
+			envelope = mqi_load_rlx(&b->envelope);
+		}
 	}
 	out->topic = mqi_info_topic(info);
 	unsigned flags = mqi_info_flags(info) & (F_EXPIRES | F_ACK_MS | F_ID | F_HEADERS | F_KEY);

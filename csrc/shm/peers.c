@@ -61,6 +61,7 @@ static bool take_row(struct mqshm *h, unsigned p, const char *program, uint32_t 
 	clear_waiter_bits(h, p);
 	/* Not by who swept the row: a second sweeper that is late would clear what is marked here. */
 	for (unsigned i = 0; i < MQI_SUBS / 64; i++) mqi_store_rlx(&row->touched[i], 0ull);
+	mqi_store_rlx(&row->commit_block, 0ull);
 	mqi_cas64(&row->word, mqi_peer_word(PEER_JOINING, inc), mqi_peer_word(PEER_LIVE, inc));
 	h->peer = p;
 	h->inc = inc;

@@ -23,8 +23,8 @@ struct scene {
 	void (*after)(struct stage *st);    /* what else must hold */
 };
 
-extern const struct scene publish_scenes[], receive_scenes[], control_scenes[];
-extern const unsigned publish_scenes_count, receive_scenes_count, control_scenes_count;
+extern const struct scene publish_scenes[], receive_scenes[], commit_scenes[], control_scenes[];
+extern const unsigned publish_scenes_count, receive_scenes_count, commit_scenes_count, control_scenes_count;
 
 const struct scene *scene_at(unsigned i);       /* NULL past the last */
 const struct scene *scene_named(const char *name);

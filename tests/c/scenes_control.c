@@ -230,6 +230,8 @@ const struct scene *scene_at(unsigned i)
 	i -= publish_scenes_count;
 	if (i < receive_scenes_count) return &receive_scenes[i];
 	i -= receive_scenes_count;
+	if (i < commit_scenes_count) return &commit_scenes[i];
+	i -= commit_scenes_count;
 	return i < control_scenes_count ? &control_scenes[i] : NULL;
 }
 
