@@ -1,5 +1,6 @@
 #include "flow/due.h"
 
+#include "flow/commit.h"
 #include "shm/area.h"
 #include "shm/event.h"
 #include "shm/slab.h"
@@ -55,6 +56,7 @@ static uint64_t look(struct mqshm_sub *s, uint32_t i, uint64_t now_ms)
 	struct slot_shm *slot = &s->slots[i];
 	uint64_t w = mqi_load_acq(&slot->word);
 	unsigned state = mqi_slot_state(w);
+	if (state == SLOT_SETTLING && s->ack == MQSHM_ACK_TIMEOUT) return mqi_settling_due(s, i, w, now_ms);
 	if (state != SLOT_LATER && state != SLOT_INFLIGHT) return 0;
 	bool timed = state == SLOT_INFLIGHT && s->ack == MQSHM_ACK_TIMEOUT;
 	uint64_t time = mqi_load_acq(&s->times[i]), ahead = (mqi_lease_tag(time) - mqi_slot_gen(w)) & 0xffffff;

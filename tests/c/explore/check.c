@@ -120,7 +120,7 @@ static void check_refusals(void)
 	for (uint32_t i = 0; i < ledger.message_count; i++) {
 		const struct message *m = &ledger.messages[i];
 		uint64_t room = m->rc == MQSHM_NO_MEMORY ? world.blocks : world.capacity[0];
-		if (m->state != REFUSED || world.groups != 1 || !room || anybody_died()) continue;
+		if (m->state != REFUSED || m->rc == MQSHM_LEASE_LOST || world.groups != 1 || !room || anybody_died()) continue;
 		if (m->rc == MQSHM_FULL && world.overflow == MQSHM_BLOCK) continue;
 		uint64_t most = 0;
 		for (uint32_t k = 0; k < ledger.message_count; k++) {
@@ -134,6 +134,23 @@ static void check_refusals(void)
 		}
 		if (most < room)
 			fail("%s was refused with %d, although only %llu of %llu places were taken", label(i), m->rc, (unsigned long long)most, (unsigned long long)room);
+	}
+}
+
+/* What was published came, and what was settled did not come again; or the other way round. */
+static void check_commits(void)
+{
+	for (uint32_t i = 0; i < ledger.commit_count; i++) {
+		const struct taken *t = &ledger.takes[ledger.commits[i].take];
+		uint32_t message = ledger.commits[i].message;
+		bool came, again = false;
+		(void)is_over(t->group, message, &came);
+		for (uint32_t k = 0; k < ledger.take_count; k++) {
+			const struct taken *o = &ledger.takes[k];
+			again |= o->group == t->group && o->message == t->message && o->attempt > t->attempt;
+		}
+		if (came && again) fail("%s was committed, and %s, which it settled, was delivered again", label(message), label(t->message));
+		if (!came && !again && t->fate != GIVEN && t->fate != LOST) fail("%s was not committed, and %s is lost", label(message), label(t->message));
 	}
 }
 
@@ -218,6 +235,7 @@ void ledger_check(void)
 	check_clean("in the end", true);
 	check_takes();
 	check_messages();
+	check_commits();
 	if (!(world.rules & LEASES_END)) check_nothings();
 	check_refusals();
 }

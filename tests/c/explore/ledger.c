@@ -108,6 +108,7 @@ void ledger_restore(void)
 	ledger.message_count = frozen.message_count;
 	ledger.take_count = frozen.take_count;
 	ledger.nothing_count = frozen.nothing_count;
+	ledger.commit_count = 0;
 	world = world_frozen;
 }
 void ledger_clear(void) { memset(&ledger, 0, sizeof ledger); }
@@ -246,6 +247,28 @@ int finish_held(mqshm_delivery *d)
 	pause_here();
 	if (rc == MQSHM_OK && recognise(d, group) != message) fail("group %u: the payload of %s was changed while it was held", group, label(message));
 	return rc == MQSHM_OK ? mqshm_release(d) : rc;
+}
+
+int commit(unsigned number, uint32_t size, mqshm_delivery *d)
+{
+	unsigned char data[4096];
+	uint64_t seq;
+	uint32_t failed;
+	still_intact(d);
+	struct message *m = trying(data, number, size);
+	struct taken *t = settle(d, ENDING);
+	ledger.commits[ledger.commit_count++] = (struct committed){(uint32_t)(m - ledger.messages), (uint32_t)(t - ledger.takes)};
+	mqshm_part part = {world.topic[me()], data, size, NULL};
+	int rc = mqshm_commit(world.handle[me()], &part, 1, &d, NULL, 1, &seq, &failed);
+	m->rc = rc;
+	m->returned = now();
+	m->state = rc == MQSHM_OK ? IN : REFUSED;
+	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) return settled(t, rc, ENDED);
+	if (rc != MQSHM_FULL) fail("commit by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
+	t->fate = HELD;
+	t->word = d->word;
+	give_back(d, 0);
+	return rc;
 }
 
 int give_back(mqshm_delivery *d, uint32_t delay_ms)

@@ -56,6 +56,7 @@ int finish(mqshm_delivery *d);
 int finish_held(mqshm_delivery *d);
 int give_back(mqshm_delivery *d, uint32_t delay_ms);
 int extend(mqshm_delivery *d, uint64_t ms);
+int commit(unsigned number, uint32_t size, mqshm_delivery *d); /* publishes and finishes as one */
 void reap(void);
 /* Takes and finishes up to n, with at most so many looks. */
 void consume(uint32_t group, unsigned n, unsigned looks);

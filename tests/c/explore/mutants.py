@@ -293,6 +293,56 @@ MUTANTS = [
         "",
         "trim-under-repair",
     ),
+    Mutant(
+        "who decides on a settlement leaves its commit possible",
+        "flow/commit.c",
+        "if (is == mqi_block_word(BLOCK_NEW, mqi_slot_owner(w), gen)) mqi_block_undo(h, block, is);",
+        "(void)is;",
+        "commit-lease-ends",
+    ),
+    Mutant(
+        "a settlement that was begun is always undone",
+        "flow/reap.c",
+        "\tif (verdict == VERDICT_COMMITTED) freeing(s, i, w);\n\telse if (verdict == VERDICT_UNDONE) again(s, i, w);",
+        "\tif (verdict != VERDICT_UNKNOWN) again(s, i, w);",
+        "commit-dying",
+    ),
+    Mutant(
+        "a settlement that was begun is always done",
+        "flow/reap.c",
+        "\tif (verdict == VERDICT_COMMITTED) freeing(s, i, w);\n\telse if (verdict == VERDICT_UNDONE) again(s, i, w);",
+        "\tif (verdict != VERDICT_UNKNOWN) freeing(s, i, w);",
+        "commit-dying",
+    ),
+    Mutant(
+        "a commit forgets that it was one before all is settled",
+        "flow/commit.c",
+        "\tfor (uint32_t i = 0; i < c->m; i++) {\n\t\tmqshm_delivery *d = c->settled[i];\n\t\tstruct mqshm_sub *s = d->sub;",
+        "\tif (c->m) mqi_commit_over(c->h, c->h->peer, 0);\n"
+        "\tfor (uint32_t i = 0; i < c->m; i++) {\n\t\tmqshm_delivery *d = c->settled[i];\n\t\tstruct mqshm_sub *s = d->sub;",
+        "commit-dying",
+    ),
+    Mutant(
+        "settled before the commit says where it is decided",
+        "flow/commit.c",
+        "\tmqi_store_rlx(&row->commit_block, c->block); /*",
+        "\tmqi_store_rlx(&row->commit_block, 0); /*",
+        "commit-dying",
+    ),
+    Mutant(
+        "bit of the commit is left to itself by the sweep",
+        "flow/reap.c",
+        "\tmqi_commit_over(h, peer, dead_word);\n",
+        "",
+        "commit-dying",
+    ),
+    Mutant(
+        "settled although one lease was lost",
+        "flow/commit.c",
+        "if (!begin_settling(c, &begun) || ",
+        "if ((!begin_settling(c, &begun) && begun > c->m) || ",
+        "commit-lease-ends",
+    ),
 ]
 
 

@@ -142,15 +142,16 @@ static void give_mine_back(void)
 	give_back(&d, 0);
 }
 
-static void leased(void)
+static void leased_with_room_for(uint32_t capacity)
 {
-	world_begin(3, &(struct group){.capacity = 2, .cells = 2, .ack = MQSHM_ACK_TIMEOUT, .ack_ms = 10}, 1, LEASES_END);
+	world_begin(3, &(struct group){.capacity = capacity, .cells = capacity, .ack = MQSHM_ACK_TIMEOUT, .ack_ms = 10}, 1, LEASES_END);
 	world_open(3);
 	world_age(1, SMALL);
 	put(0, SMALL);
 	put(1, LARGE);
 	hold(0, 0);
 }
+static void leased(void) { leased_with_room_for(2); }
 static void time_passes(void)
 {
 	clock_advance(11);
@@ -177,6 +178,38 @@ static void give_back_for_later(void)
 {
 	mqshm_delivery d = held[me()];
 	give_back(&d, 5);
+}
+
+/* ---- as one ---- */
+
+static void two_to_commit(void)
+{
+	prepared(3, &(struct group){.capacity = 4, .cells = 4}, 1, 0, 1);
+	put(0, SMALL);
+	put(1, LARGE);
+	hold(0, 0);
+	hold(1, 0);
+}
+static void commit_mine(void)
+{
+	mqshm_delivery d = held[me()];
+	commit(0, me() ? SMALL : LARGE, &d);
+}
+static void commit_twice(void)
+{
+	mqshm_delivery d;
+	commit_mine();
+	for (unsigned looks = 0; looks < 2; looks++)
+		if (take(0, &d) == MQSHM_OK) {
+			commit(1, LARGE, &d);
+			return;
+		}
+}
+static void reap_and_commit_mine(void) { reap(), commit_mine(), reap(); }
+
+static void leased_to_commit(void)
+{
+	leased_with_room_for(4);
 }
 
 /* ---- dropping, purging, closing ---- */
@@ -455,6 +488,10 @@ const struct program programs[] = {
 	{"lease-extended", 3, 0, 0, leased, {extend_and_finish, time_passes, consume_two}, ledger_check, 0},
 	{"given-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, consume_two}, ledger_check, 0},
 	{"two-give-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, take_and_give_back_for_later}, ledger_check, 0},
+	{"commit-and-receive", 3, 0, 0, two_to_commit, {commit_twice, commit_mine, consume_two}, ledger_check, 0},
+	{"commit-dying", 3, 3, 1, two_to_commit, {commit_mine, reap_and_commit_mine, reap_and_consume}, ledger_check, 0},
+	{"commit-reapers-die", 3, 7, 2, two_to_commit, {commit_mine, reap_and_commit_mine, reap}, ledger_check, 0},
+	{"commit-lease-ends", 3, 1, 1, leased_to_commit, {commit_mine, time_passes, reap_and_consume}, ledger_check, 0},
 	{"drop-oldest", 3, 0, 0, full_and_dropping, {put_small, put_large, consume_two}, ledger_check, 0},
 	{"drop-oldest-dying", 3, 1, 1, full_and_dropping, {put_large, reap_then_put, consume_two}, ledger_check, 0},
 	{"purge-and-receive", 3, 0, 0, purgeable, {put_small, purge, consume_two}, ledger_check, 0},

@@ -27,12 +27,17 @@ struct taken {
 struct nothing {
 	uint32_t group, invoked, returned;
 };
+/* A message that was published, and a delivery that was settled, as one. */
+struct committed {
+	uint32_t message, take;
+};
 
 struct ledger {
 	struct message messages[MESSAGES_MOST];
 	struct taken takes[TAKES_MOST];
 	struct nothing nothings[TAKES_MOST];
-	uint32_t message_count, take_count, nothing_count;
+	struct committed commits[TAKES_MOST];
+	uint32_t message_count, take_count, nothing_count, commit_count;
 };
 extern struct ledger ledger;
 
