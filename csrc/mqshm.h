@@ -159,7 +159,7 @@ int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqs
 int mqshm_loan_return(mqshm_t *h, mqshm_loan *loan);
 
 /* All of it or nothing: publishes n messages, and settles m deliveries that this handle leased. Never waits: *failed is
- * the message for which there was no room. keep (NULL: none) says which deliveries are still looked at: those are to be
+ * the message to wait for room for, or n where that is of no use. keep (NULL: none) says which deliveries are still looked at: those are to be
  * given back by mqshm_release. MQSHM_LEASE_LOST: a delivery was not leased any more; the others still are. */
 typedef struct {
 	mqshm_topic_t *topic;

@@ -38,6 +38,7 @@ from mqshm.observe import Operation
 from mqshm.segment import destroy, list_brokers
 from mqshm.stats import BrokerStats, PeerStats, SubscriptionStats, TopicStats
 from mqshm.subscription import Subscription, wait
+from mqshm.transaction import Transaction
 from mqshm.upkeep import FsckReport, Peeked
 
 __version__ = "0.1.0"
@@ -81,6 +82,7 @@ __all__ = [
     "Timeout",
     "TooManyPeers",
     "TopicStats",
+    "Transaction",
     "TransactionCommitted",
     "TransactionNotFound",
     "TransactionRolledBack",

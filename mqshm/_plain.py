@@ -282,6 +282,18 @@ class _Lease:
             return self.call(lib.mqshm_nack, self.delay_ms)
         return self.call(lib.mqshm_reject, self.reason, len(self.reason))
 
+    def commit_begin(self) -> bool:
+        """Until `commit_end` it counts as settled; whether its memory is looked at, or will be."""
+        keep = bool(self.views) or (self.lazy and self.data is None and not self.viewed)
+        self.settled, self.end = True, NOTHING
+        return keep
+
+    def commit_end(self, committed: bool, kept: bool) -> None:
+        self.settled = committed
+        self.end = NACK if not committed else RELEASE if kept else NOTHING
+        if committed and kept and self.viewed and not self.views:  # the last view ended meanwhile
+            self.finish()
+
     def load(self) -> bytes:
         """The payload of a lazy one."""
         if self.data is None:
@@ -423,6 +435,18 @@ class Message(Received):
         code = self._settle(how, delay_ms, reason)
         if code != OK:
             self._failed(code)
+
+    def _commit_begin(self) -> bool:
+        lease: _Lease = self._lease
+        self._not_settled()
+        if lease.epoch != _common.epoch:
+            fail(FORKED)
+        if self._receiver._front.closed:
+            fail(FRONT_CLOSED)
+        return lease.commit_begin()
+
+    def _commit_end(self, committed: bool, kept: bool) -> None:
+        self._lease.commit_end(committed, kept)
 
     def __enter__(self) -> Any:
         return self

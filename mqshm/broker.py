@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mqshm import _native, aio, segment, stats, upkeep
 from mqshm._native import check, ffi, lib
-from mqshm.config import Config
-from mqshm.errors import InvalidConfig, LeaseLost
+from mqshm.config import Config, seconds
+from mqshm.errors import InvalidConfig, InvalidMessage, LeaseLost
 from mqshm.loan import Loan, size_of
 from mqshm.message import AckPolicy, Message, Priority, envelope
 from mqshm.observe import Observer, observed, topic_argument
@@ -19,6 +19,7 @@ from mqshm.segment import Attachment
 from mqshm.stats import BrokerStats
 from mqshm.subscription import Options, Subscription, group_name
 from mqshm.topics import validate_pattern, validate_topic
+from mqshm.transaction import Transaction, Transactions, new_id
 from mqshm.upkeep import FsckReport, Peeked
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _OBSERVED = ("publish", "publish_batch", "publish_async", "subscribe", "subscribe_batch", "create_group",
              "delete_group", "ack", "nack", "loan", "peek", "purge", "fsck", "stats", "update_config",
-             "close")  # fmt: skip
+             "begin", "commit", "rollback", "close")  # fmt: skip
 
 
 def connect(
@@ -81,7 +82,8 @@ class Broker(_Verbs):
         self._front_module = _native.front()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._lock = threading.Lock()
-        publisher = Publisher()
+        self._transactions = Transactions()
+        publisher = Publisher(self._transactions)
         handle = int(ffi.cast("uintptr_t", attachment.handle))
         front = self._front_module.Front(handle, publisher.publish, publisher.publish_batch, attachment.reattach)
         publisher.front = weakref.proxy(front)  # which keeps the publisher, and is there when it calls it
@@ -253,6 +255,30 @@ class Broker(_Verbs):
         size = size_of(nbytes, shape, dtype)
         self._check_open()
         return Loan(self._attachment, validate_topic(topic), size, made, dtype, shape, _native.timeout_ns(timeout))
+
+    # -- transactions
+
+    def transaction(self, timeout: float | None = None) -> Transaction:
+        """Messages to publish and to ack as one: `with broker.transaction() as tx:` commits at the end of the block,
+        or rolls back on an exception. `timeout` is how many seconds it may take (None: the configuration's
+        transaction_timeout, where 0 is no limit); then it is rolled back."""
+        return self.begin(new_id(), timeout)
+
+    def begin(self, tx: str, timeout: float | None = None) -> Transaction:
+        """The same by an id: `publish(..., tx=id)`, then `commit(id)` or `rollback(id)`, by this Broker object."""
+        if not isinstance(tx, str) or not tx:
+            raise InvalidMessage(f"a transaction's id is a str that is not empty, not {tx!r}")
+        limit = (self.config.transaction_timeout or None) if timeout is None else seconds("timeout", timeout)
+        self._check_open()
+        return self._transactions.add(Transaction(self._attachment, self._front, tx, limit))
+
+    def commit(self, tx: str) -> Sequence[int]:
+        """Commits the transaction of this id and returns its messages' sequence numbers: see `Transaction.commit`."""
+        return self._transactions.get(tx).commit()
+
+    def rollback(self, tx: str) -> None:
+        """Rolls the transaction of this id back: nothing of it has happened."""
+        self._transactions.get(tx).rollback()
 
     # -- looking, and upkeep
 

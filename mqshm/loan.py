@@ -68,26 +68,14 @@ class Loan:
         """Publishes it now and returns its sequence number. Where there is no room it waits, as Broker.publish does;
         where that fails the loan stays, to be published again or given back."""
         self._checked()
-        made = self._envelope
         core = ffi.new("mqshm_envelope *")
-        core.ring, core.delay_ms, core.ack_ms, core.expires_ns = (
-            made.ring,
-            made.delay_ms,
-            made.ack_ms,
-            made.expires_ns(),
-        )
-        kept = []
-        for name, value in (("id", made.id), ("headers", made.headers), ("key", made.key)):
-            if value:
-                raw = value.encode() if isinstance(value, str) else value
-                kept.append(ffi.from_buffer(raw))
-                setattr(core, name, kept[-1])
-                setattr(core, name + "_size", len(raw))
+        kept = self._envelope.fill(core)
         seq = ffi.new("uint64_t *")
         with self._attachment.use() as handle:
             self._until_room(
                 handle, len(self.view), lambda: lib.mqshm_loan_publish(handle, self._topic[0], self._loan, core, seq)
             )
+        kept.clear()
         self._open = False
         self.seq = seq[0]
         return int(seq[0])

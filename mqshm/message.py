@@ -77,6 +77,19 @@ class Envelope(NamedTuple):
             return 0
         return time.time_ns() + self.ttl_ns if self.ttl_ns else _native.NEVER
 
+    def fill(self, core: Any) -> list[Any]:
+        """Writes it to a mqshm_envelope that is all zero; returns what must be kept for as long as that is used."""
+        core.ring, core.delay_ms, core.ack_ms = self.ring, self.delay_ms, self.ack_ms
+        core.expires_ns = self.expires_ns()
+        kept = []
+        for name, value in (("id", self.id), ("headers", self.headers), ("key", self.key)):
+            if value:
+                raw = _native.ffi.from_buffer(value.encode() if isinstance(value, str) else value)
+                kept.append(raw)
+                setattr(core, name, raw)
+                setattr(core, name + "_size", len(raw))
+        return kept
+
 
 def envelope(
     id: str | None, priority: int, ttl: float | None, delay: float | None, headers_: Headers | None, key: str | None,
@@ -154,6 +167,18 @@ class Message:
         return made
 
 
+def prepared(
+    data: Any, id: str | None, priority: int, ttl: float | None, delay: float | None, headers_: Headers | None,
+    key: str | None, ack_timeout: float | None,
+) -> tuple[Any, Envelope]:  # fmt: skip
+    """Payload and envelope, whether they come as options or with a Message."""
+    if not isinstance(data, Message):
+        return data, envelope(id, priority, ttl, delay, headers_, key, ack_timeout)
+    if (id, priority, ttl, delay, headers_, key, ack_timeout) != (None, Priority.NORMAL) + (None,) * 5:
+        raise TypeError("a Message brings its own options: give them to it, not to publish (timeout excepted)")
+    return data.data, data.envelope
+
+
 def payload(data: Any) -> Buffer | str:
     """`data` where it is a payload, as something contiguous; TypeError otherwise."""
     if isinstance(data, (bytes, str)):
@@ -196,6 +221,7 @@ class Delivery:
         redelivered: bool
         settled: bool
         _ring: int
+        _receiver: Any
         _headers: bytes | None
 
         def ack(self) -> None:

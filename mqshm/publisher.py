@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mqshm import message as _message
 from mqshm._native import timeout_ns
 from mqshm.errors import NoRoom
-from mqshm.message import Message, Priority, payload, ring_of
+from mqshm.message import Message, Priority, payload, prepared, ring_of
 from mqshm.topics import validate_topic
+from mqshm.transaction import Transactions
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -25,6 +26,9 @@ class Publisher:
 
     front: Any
 
+    def __init__(self, transactions: Transactions) -> None:
+        self.transactions = transactions
+
     def publish(
         self,
         topic: str,
@@ -38,21 +42,23 @@ class Publisher:
         key: str | None = None,
         ack_timeout: float | None = None,
         timeout: float | None = None,
+        tx: str | None = None,
     ) -> int:
         """Publishes one message to all subscriptions that match the topic, or to none, and returns its sequence number.
 
         `data` is bytes-like, a str (sent as UTF-8), or a `Message` that brings all of its options but `timeout`.
         `timeout` is how many seconds to wait where there is no room (None: for ever, 0: not at all); then QueueFull
-        or MemoryLimitExceeded. The other options are those of `Message`.
+        or MemoryLimitExceeded. With `tx`, the id of a transaction that was begun here, it is published by that
+        transaction's commit, and has no number before (0). The other options are those of `Message`.
         """
-        if isinstance(data, Message):
-            made = data.envelope
-            if (id, priority, ttl, delay, headers, key, ack_timeout) != (None, Priority.NORMAL) + (None,) * 5:
-                raise TypeError("a Message brings its own options: give them to it, not to publish (timeout excepted)")
-            data = data.data
-        else:
-            made = _message.envelope(id, priority, ttl, delay, headers, key, ack_timeout)
-        return self._one(topic, data, made, timeout_ns(timeout))
+        if tx is not None:
+            self.transactions.get(tx).publish(
+                topic, data, id=id, priority=priority, ttl=ttl, delay=delay, headers=headers, key=key,
+                ack_timeout=ack_timeout,
+            )  # fmt: skip
+            return 0
+        given, made = prepared(data, id, priority, ttl, delay, headers, key, ack_timeout)
+        return self._one(topic, given, made, timeout_ns(timeout))
 
     def publish_batch(
         self,

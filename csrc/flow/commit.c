@@ -44,7 +44,6 @@ static int prepare(struct commit *c)
 		c->offsets[i] = c->bytes;
 		c->bytes += aligned(c->messages[i].size + c->messages[i].envelope_size);
 	}
-	c->failed = c->n;
 	return c->bytes <= UINT32_MAX ? MQSHM_OK : mqi_fail(MQSHM_TOO_LARGE, "a transaction of %llu bytes is over 4 GiB", (unsigned long long)c->bytes);
 }
 
@@ -85,6 +84,14 @@ static void give_back(struct commit *c)
 	c->block = 0;
 }
 
+/* Where a subscription is full, whether that may change by waiting. */
+static bool worth_waiting(const struct commit *c, const struct mqshm_sub *s)
+{
+	uint32_t mine = 0;
+	for (uint32_t i = 0; i < c->count; i++) mine += c->claims[i].sub == s;
+	return s->overflow != MQSHM_REJECT && mine < s->capacity;
+}
+
 /* A slot for every delivery, or none. Where something would be dropped for it comes last: nothing is dropped in vain. */
 static int reserve(struct commit *c)
 {
@@ -97,7 +104,7 @@ static int reserve(struct commit *c)
 				rc = mqi_reserve(t->targets[k], &c->messages[i], &c->claims[c->count]);
 				if (rc == MQSHM_OK) c->of[c->count++] = i;
 				else if (rc == MQSHM_EMPTY) rc = MQSHM_OK;
-				else c->failed = i;
+				else if (rc != MQSHM_FULL || worth_waiting(c, t->targets[k])) c->failed = i;
 			}
 		}
 	return rc;
@@ -106,6 +113,7 @@ static int reserve(struct commit *c)
 static int reserve_all(struct commit *c)
 {
 	uint32_t receivers;
+	c->failed = c->n;
 	int rc = match(c, &receivers);
 	if (rc != MQSHM_OK) return rc;
 	if (receivers + c->m == 0) return MQSHM_OK;
@@ -113,6 +121,7 @@ static int reserve_all(struct commit *c)
 	rc = mqi_block_reserve(c->h, c->bytes + 8 + wide, &c->block, &c->gen);
 	if (rc != MQSHM_OK) {
 		c->block = 0;
+		if (c->n) c->failed = 0; /* memory comes to all alike */
 		return rc;
 	}
 	fill(c);

@@ -15,7 +15,7 @@
 #include "flow/handle.h"
 
 /* Publishes n messages and settles m deliveries of this process. `keep` (NULL: none) says which of them stay FREEING for
- * mqshm_release. *failed is the message that found no room, or n. As mqshm_commit; the handle is entered. */
+ * mqshm_release. As mqshm_commit; the handle is entered. */
 int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_delivery *const *settled, const unsigned char *keep,
                uint32_t m, uint64_t *seqs, uint32_t *failed);
 

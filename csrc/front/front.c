@@ -291,6 +291,27 @@ static PyObject *message_end(Message *m, PyObject *args)
 	return none(m, m->views ? MQSHM_OK : end(m));
 }
 
+/* Until _commit_end it counts as settled; whether its memory is looked at, or will be. */
+static PyObject *message_commit_begin(Message *m, PyObject *Py_UNUSED(unused))
+{
+	bool keep = m->views || (!m->data && !m->viewed);
+	int result = may_settle(m);
+	if (result != MQSHM_OK) return none(m, result);
+	m->settled = true;
+	m->end = NOTHING;
+	return PyBool_FromLong(keep);
+}
+
+static PyObject *message_commit_end(Message *m, PyObject *args)
+{
+	int committed, kept;
+	if (!PyArg_ParseTuple(args, "pp", &committed, &kept)) return NULL;
+	m->settled = committed;
+	m->end = !committed ? NACK : kept ? RELEASE : NOTHING;
+	if (committed && kept && m->viewed && !m->views) end(m); /* the last view ended meanwhile */
+	return Py_NewRef(Py_None);
+}
+
 static PyObject *message_enter(PyObject *m, PyObject *Py_UNUSED(unused)) { return Py_NewRef(m); }
 
 static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
@@ -560,6 +581,7 @@ static PyType_Slot receiver_slots[] = {
 
 static PyMethodDef message_methods[] = {
 	{ "ack", CALL(message_ack), METH_NOARGS, NULL }, { "_end", CALL(message_end), METH_VARARGS, NULL },
+	{ "_commit_begin", CALL(message_commit_begin), METH_NOARGS, NULL }, { "_commit_end", CALL(message_commit_end), METH_VARARGS, NULL },
 	{ "__enter__", CALL(message_enter), METH_NOARGS, NULL }, { "__exit__", CALL(message_exit), METH_FASTCALL, NULL }, { 0 }
 };
 #define OF(type, name, field) { name, type, offsetof(Message, field), READONLY, NULL }
