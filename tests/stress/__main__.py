@@ -31,7 +31,7 @@ def main() -> int:
     try:
         run.start()
         ends = time.monotonic() + chosen.minutes * 60
-        while not run.shifts or time.monotonic() < ends:
+        while run.shifts < 2 or time.monotonic() < ends:  # a calm one and one with deaths at least
             seconds = max(1.0, min(chosen.shift, ends - time.monotonic()))
             if not run.shift(seconds, calm=run.shifts % 3 == 0):
                 break

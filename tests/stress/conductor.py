@@ -31,6 +31,8 @@ from tests.stress.history import SUFFIX, Writer
 PROCESSES, SINKS, MOST = 8, 2, 12
 PR_SET_CHILD_SUBREAPER = 36
 DEADLINE = 30.0
+NAP = 0.15
+"""Seconds; whoever waits longer than the broker's naps looks for deaths and repairs what they left."""
 COUNTERS = ("published", "delivered", "settled", "redelivered", "nacked", "rejected", "expired", "dropped")
 
 
@@ -179,7 +181,7 @@ class Run:
         place = self.directory / f"shift-{self.shifts}"
         place.mkdir()
         shift = Shift(self.name, place, self.seed, calm, self.processes)
-        began = time.monotonic_ns()
+        began = time.monotonic()
         for name, group in plan.GROUPS.items():
             said = {**group.options(), "patterns": group.patterns, "ack_timeout": group.ack_timeout}
             shift.log("group", name, said)
@@ -189,6 +191,7 @@ class Run:
             problems += self.at_rest(shift)
         except TimeoutError as error:
             problems.append(f"hang: {error}\n{self.stuck(place)}")
+        rested = time.monotonic()
         events = history.read(place)
         if not problems:
             found = checker.check(events)
@@ -200,7 +203,7 @@ class Run:
         count, self.processes = len(events) - 2, shift.next
         self.say(
             f"shift {self.shifts}{' calm' if calm else ''}: {count} processes, {shift.killed} killed, "
-            f"{(time.monotonic_ns() - began) / 1e9:.1f} s, {len(problems)} problems"
+            f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, {len(problems)} problems"
         )
         self.problems += [f"seed {self.seed}, shift {self.shifts}: {each}" for each in problems]
         if not problems:
@@ -221,8 +224,12 @@ class Run:
             }
             until(lambda: _drained(broker, subs, log), "the end of all that waits in groups")
             log("leave")
-            until(lambda: len(broker.stats().peers) == 1, "the end of all peers")
-            until(lambda: not broker.stats().private, "the end of all private subscriptions")
+
+            def alone() -> bool:
+                subs["lone"].receive(timeout=NAP)
+                return len(broker.stats().peers) == 1 and not broker.stats().private
+
+            until(alone, "the end of all peers and private subscriptions")
             counters = _counters(broker)
             for name, now in counters.items():
                 log("counters", name, {each: now[each] - self.counters[name][each] for each in now})
@@ -260,7 +267,10 @@ def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
                 log("settle", message.seq, "ack", name, [[message.seq, message.attempt]], None)
                 message.ack()
                 log("settled", message.seq, "done")
-    return not any(each.waiting + each.in_flight + each.delayed for each in broker.stats().groups.values())
+    if not any(each.waiting + each.in_flight + each.delayed for each in broker.stats().groups.values()):
+        return True
+    mqshm.wait(*subs.values(), timeout=NAP)
+    return False
 
 
 def _seen(message: Any) -> list[Any]:
