@@ -24,6 +24,7 @@ struct commit {
 	struct mqi_claim *claims;
 	uint32_t *of;              /* which message a claim is for */
 	uint32_t room, count;      /* of claims */
+	uint32_t without;          /* deliveries that are dropped, as new ones: their subscriptions are the last of claims */
 	uint64_t bytes;            /* payloads and envelopes */
 	uint64_t block, gen;
 	uint32_t failed;
@@ -96,6 +97,7 @@ static bool worth_waiting(const struct commit *c, const struct mqshm_sub *s)
 static int reserve(struct commit *c)
 {
 	int rc = MQSHM_OK;
+	c->without = 0;
 	for (unsigned last = 0; rc == MQSHM_OK && last < 2; last++)
 		for (uint32_t i = 0; rc == MQSHM_OK && i < c->n; i++) {
 			const struct mqshm_topic *t = c->parts[i].topic;
@@ -103,11 +105,18 @@ static int reserve(struct commit *c)
 				if ((t->targets[k]->overflow == MQSHM_DROP_OLDEST) != last) continue;
 				rc = mqi_reserve(t->targets[k], &c->messages[i], &c->claims[c->count]);
 				if (rc == MQSHM_OK) c->of[c->count++] = i;
-				else if (rc == MQSHM_EMPTY) rc = MQSHM_OK;
-				else if (rc != MQSHM_FULL || worth_waiting(c, t->targets[k])) c->failed = i;
+				else if (rc == MQSHM_EMPTY) {
+					c->claims[c->room - ++c->without].sub = t->targets[k];
+					rc = MQSHM_OK;
+				} else if (rc != MQSHM_FULL || worth_waiting(c, t->targets[k])) c->failed = i;
 			}
 		}
 	return rc;
+}
+
+static void count_without(const struct commit *c)
+{
+	for (uint32_t i = 1; i <= c->without; i++) MQI_COUNT(c->claims[c->room - i].sub->counters->dropped, 1);
 }
 
 static int reserve_all(struct commit *c)
@@ -139,7 +148,6 @@ static void describe(struct commit *c)
 	mqi_store_rlx(&b->info, mqi_info(0, wide ? F_WIDE : 0u, (uint32_t)c->bytes));
 	mqi_store_rlx(&b->envelope, 0);
 	mqi_store_rlx(&b->wide, wide);
-	for (uint32_t i = 0; i < c->n; i++) c->messages[i].seq = mqi_next_seq(c->h);
 }
 
 static void bind(struct commit *c)
@@ -268,8 +276,10 @@ static int go(struct commit *c)
 {
 	struct mqshm *h = c->h;
 	uint32_t begun = 0;
-	if (!c->block) { /* nobody receives anything, and nothing is settled */
-		for (uint32_t i = 0; i < c->n; i++) c->messages[i].seq = mqi_next_seq(h);
+	for (uint32_t i = 0; i < c->n; i++) c->messages[i].seq = mqi_next_seq(h);
+	if (c->count + c->m == 0) { /* nobody receives anything, and nothing is settled */
+		count_without(c);
+		give_back(c);
 		return MQSHM_OK;
 	}
 	describe(c);
@@ -282,6 +292,7 @@ static int go(struct commit *c)
 		return c->m ? lost(c, begun) : mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
 	}
 	int rc = MQSHM_OK;
+	count_without(c);
 	for (uint32_t i = 0; i < c->count && rc == MQSHM_OK; i++) rc = mqi_deliver(&c->claims[i], &c->messages[c->of[i]]);
 	for (uint32_t i = 0; i < c->count; i++) mqi_event_one(h, c->claims[i].sub->shm->waiters);
 	if (c->m) finish_settling(c);

@@ -102,10 +102,7 @@ int mqi_reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_cla
 {
 	int rc = reserve(s, m, claim);
 	if (likely(rc != MQSHM_FULL)) return rc;
-	if (s->overflow == MQSHM_DROP_NEW) {
-		MQI_COUNT(s->counters->dropped, 1);
-		return MQSHM_EMPTY;
-	}
+	if (s->overflow == MQSHM_DROP_NEW) return MQSHM_EMPTY; /* counted once the message is in: it may still be refused */
 	/* A slot that was freed may be taken by another publisher before we look: as often as there are slots is enough. */
 	for (uint32_t i = 0; s->overflow == MQSHM_DROP_OLDEST && rc == MQSHM_FULL && i < s->capacity; i++) {
 		int dropped = drop_one(s);
@@ -123,6 +120,7 @@ static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct mqi
 	int rc = mqi_reserve(s, m, &claim);
 	if (unlikely(rc != MQSHM_OK)) {
 		if (rc != MQSHM_EMPTY) return rc;
+		MQI_COUNT(s->counters->dropped, 1);
 		m->seq = mqi_next_seq(s->h);
 		mqi_count_published(t, m);
 		return MQSHM_OK;
@@ -155,10 +153,12 @@ static int claims_room(struct mqshm *h, uint32_t n)
 	return MQSHM_OK;
 }
 
-/* A slot with every receiver, or with none. Those that drop their oldest come last: nothing is dropped in vain. */
+/* A slot with every receiver, or with none. Those that drop their oldest come last: nothing is dropped in vain. Those
+ * that drop the new one and go without are noted at the end of the claims, and counted when nothing can fail any more. */
 static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_message *m, uint32_t *n)
 {
 	int rc = claims_room(h, t->count);
+	uint32_t without = 0;
 	*n = 0;
 	for (unsigned last = 0; rc == MQSHM_OK && last < 2; last++)
 		for (uint32_t i = 0; rc == MQSHM_OK && i < t->count; i++) {
@@ -166,9 +166,14 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_
 			if ((s->overflow == MQSHM_DROP_OLDEST) != last) continue;
 			rc = mqi_reserve(s, m, &h->claims[*n]);
 			if (rc == MQSHM_OK) ++*n;
-			else if (rc == MQSHM_EMPTY) rc = MQSHM_OK; /* drop_new: goes without */
+			else if (rc == MQSHM_EMPTY) {
+				h->claims[t->count - ++without].sub = s;
+				rc = MQSHM_OK;
+			}
 		}
 	if (rc != MQSHM_OK) give_back(h->claims, *n);
+	else
+		for (uint32_t i = 1; i <= without; i++) MQI_COUNT(h->claims[t->count - i].sub->counters->dropped, 1);
 	return rc;
 }
 

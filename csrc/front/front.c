@@ -508,7 +508,9 @@ static PyObject *receiver_take(Receiver *r, PyObject *number)
 	if (result == MQSHM_OK || result == MQSHM_EMPTY) return list;
 	if (PyList_Size(list)) return PyErr_Clear(), list; /* what ended it is met again by the next call */
 	Py_DECREF(list);
-	return none(r, result);
+	PyObject *repaired = none(r, result);
+	Py_XDECREF(repaired);
+	return repaired ? receiver_take(r, number) : NULL;
 }
 
 /* How many leases were still held. */

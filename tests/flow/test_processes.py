@@ -129,6 +129,16 @@ def test_a_handle_carried_through_a_fork_works_in_the_child(broker):
     assert group.receive_nowait() is None
 
 
+def test_a_childs_first_look_for_a_batch_is_a_list(broker):
+    group = broker.subscribe("a", group="g")
+
+    def child():
+        assert group.receive_batch(10, timeout=0) == []
+        broker.close()
+
+    assert forked(child) == 0
+
+
 def test_what_is_the_parents_stays_the_parents(broker):
     private = broker.subscribe("a")
     group = broker.subscribe("b", group="g")

@@ -44,6 +44,17 @@ def test_a_subscription_may_drop_the_new_one(broker):
     assert broker.stats().private[0].dropped == 1
 
 
+def test_what_is_refused_is_not_counted_as_dropped(broker):
+    dropping = broker.subscribe("a", buffer_size=1, overflow="drop_new")
+    refusing = broker.subscribe("a", buffer_size=2, overflow="reject", group="refusing")
+    broker.publish_batch("a", [b"1", b"2"])
+    with pytest.raises(mqshm.QueueFull):
+        broker.publish("a", b"3")
+    assert broker.stats().private[0].dropped == 1
+    assert len(refusing.receive_batch(9, timeout=0)) == 2
+    assert len(dropping.receive_batch(9, timeout=0)) == 1
+
+
 def test_a_publish_is_in_all_subscriptions_or_in_none(broker):
     roomy = broker.subscribe("a", buffer_size=10)
     broker.subscribe("a", buffer_size=1, overflow="reject", group="small")

@@ -252,3 +252,14 @@ def test_a_forked_child_cannot_use_its_parents(broker):
     if pid == 0:
         _use_in_child(tx)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_a_subscription_that_drops_the_new_one_goes_without(broker):
+    sub = broker.subscribe("t", buffer_size=1, overflow="drop_new")
+    broker.publish("t", b"0")
+    with broker.transaction() as tx:
+        tx.publish("t", b"1")
+        tx.publish("t", b"2")
+    assert len(tx.sequence_numbers) == 2
+    assert everything(sub) == [b"0"] and broker.stats().private[0].dropped == 2
+    assert broker.fsck().blocks_used == 0

@@ -1,0 +1,298 @@
+"""Starts the processes of a run, kills, stops and forks them at random, and brings what is left to rest.
+
+A run is a row of shifts over one broker. In a shift processes come and go for some seconds; then nobody is killed any
+more, all finish and leave, what waits is drained, and the shift's histories are checked. Every third shift is calm: in
+it nobody is killed, and everything must have happened exactly once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mqshm
+from mqshm import _native
+from tests.stress import checker, history, plan, worker
+from tests.stress.history import SUFFIX, Writer
+
+PROCESSES, SINKS, MOST = 8, 2, 12
+PR_SET_CHILD_SUBREAPER = 36
+DEADLINE = 30.0
+NAP = 0.15
+"""Seconds; whoever waits longer than the broker's naps looks for deaths and repairs what they left."""
+COUNTERS = ("published", "delivered", "settled", "redelivered", "nacked", "rejected", "expired", "dropped")
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    ends = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"{what} did not come within {DEADLINE:.0f} s")
+        time.sleep(0.005)
+
+
+@dataclass
+class Shift:
+    """One shift's processes. Those that a process forked become the conductor's children when their parent dies."""
+
+    name: str
+    directory: Path
+    seed: int
+    calm: bool
+    first: int
+    """Number of the first process: none is given twice in a run."""
+    phase: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4096))
+    pids: dict[str, int] = field(default_factory=dict)
+    killed: int = 0
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(f"{self.seed}/conductor/{self.first}")
+        self.log = Writer(self.directory, "conductor")
+        self.next = self.first
+
+    def run(self, seconds: float) -> None:
+        try:
+            for n in range(PROCESSES):
+                self.start(n < SINKS)
+            ends = time.monotonic() + seconds
+            while time.monotonic() < ends:
+                time.sleep(self.dice.expovariate(1 / 0.04))
+                self.disturb()
+                self.replace()
+            self.rest()
+        finally:
+            for pid in self.look().values():
+                os.kill(pid, signal.SIGKILL)
+            self.bury(everybody=True)
+
+    def start(self, sink: bool) -> None:
+        who = f"{self.next}s" if sink else str(self.next)
+        self.next += 1
+        pid = os.fork()
+        if pid == 0:
+            worker.main(self.name, self.directory, who, self.seed, self.phase, sink)
+        self.pids[who] = pid
+
+    def replace(self) -> None:
+        alive = self.look()
+        sinks = sum(who.endswith("s") for who in alive)
+        for n in range(PROCESSES - len(alive)):
+            self.start(n < SINKS - sinks)
+        if len(alive) >= PROCESSES and sinks < SINKS:
+            self.start(True)
+
+    def look(self) -> dict[str, int]:
+        """Who lives, those that were forked included."""
+        self.bury()
+        for path in self.directory.glob("*f*" + SUFFIX):
+            who = path.name[: -len(SUFFIX)]
+            if who not in self.pids and (first := path.read_bytes().partition(b"\n")[0]):
+                self.pids[who] = json.loads(first)[3]
+        return {who: pid for who, pid in self.pids.items() if pid and _lives(pid)}
+
+    def bury(self, everybody: bool = False) -> None:
+        try:
+            while pid := os.waitpid(-1, 0 if everybody else os.WNOHANG)[0]:
+                for who, each in self.pids.items():
+                    if each == pid:
+                        self.pids[who] = 0  # the number may be somebody else's from now on
+        except ChildProcessError:
+            pass
+
+    def disturb(self) -> None:
+        alive = self.look()
+        if not alive:
+            return
+        who = self.dice.choice(list(alive))
+        pid, way = alive[who], self.dice.random()
+        if way < 0.35:
+            if not self.calm:
+                self.log("kill", who)
+                self.killed += 1
+                os.kill(pid, signal.SIGKILL)
+        elif way < 0.75:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(self.dice.choice((0.001, 0.01, 0.05, 0.3)))
+            if not self.calm and self.dice.random() < 0.2:
+                self.log("kill", who)  # a process may die while it is stopped
+                self.killed += 1
+                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGCONT)
+        elif way < 0.92:
+            if len(alive) < MOST:
+                os.kill(pid, signal.SIGUSR1)
+        else:
+            os.kill(pid, signal.SIGTERM)
+
+    def rest(self) -> None:
+        """Everybody finishes, waits until all others have, empties what is its own, and leaves."""
+        self.phase[0] = worker.QUIET
+        quiet = worker.QUIET_SUFFIX
+        until(lambda: all((self.directory / (who + quiet)).exists() for who in self.look()), "quiet")
+        self.phase[0] = worker.LEAVE
+        until(lambda: not self.look(), "the end of all processes")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+class Run:
+    """All shifts over one broker, with the demands that concern the broker as a whole."""
+
+    def __init__(self, seed: int, directory: Path, say: Callable[[str], None]) -> None:
+        self.seed, self.directory, self.say = seed, directory, say
+        self.name = f"stress-{os.getpid()}-{seed}"
+        self.shifts = self.processes = self.killed = self.messages = self.deliveries = 0
+        self.counters: dict[str, dict[str, int]] = {}
+        self.problems: list[str] = []
+
+    def start(self) -> None:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        mqshm.connect(self.name, supervisor=False).close()
+        with self.connect() as broker:
+            for name, group in plan.GROUPS.items():
+                broker.create_group(name, group.patterns, **group.options())
+            self.counters = _counters(broker)
+            self.units = broker.fsck().units_used
+
+    def connect(self) -> mqshm.Broker:
+        return mqshm.connect(self.name, create=False, supervisor=False)
+
+    def shift(self, seconds: float, calm: bool) -> bool:
+        """Whether all went as it must."""
+        place = self.directory / f"shift-{self.shifts}"
+        place.mkdir()
+        shift = Shift(self.name, place, self.seed, calm, self.processes)
+        began = time.monotonic()
+        for name, group in plan.GROUPS.items():
+            said = {**group.options(), "patterns": group.patterns, "ack_timeout": group.ack_timeout}
+            shift.log("group", name, said)
+        problems: list[str] = []
+        try:
+            shift.run(seconds)
+            problems += self.at_rest(shift)
+        except TimeoutError as error:
+            problems.append(f"hang: {error}\n{self.stuck(place)}")
+        rested = time.monotonic()
+        events = history.read(place)
+        if not problems:
+            found = checker.check(events)
+            problems += [str(each) for each in found]
+            self.messages += sum(len(each[3]) for log in events.values() for each in log if each[0] == "publish")
+            self.deliveries += sum(len(each[3]) for log in events.values() for each in log if each[0] == "received")
+        self.shifts += 1
+        self.killed += shift.killed
+        count, self.processes = len(events) - 2, shift.next
+        self.say(
+            f"shift {self.shifts}{' calm' if calm else ''}: {count} processes, {shift.killed} killed, "
+            f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, {len(problems)} problems"
+        )
+        self.problems += [f"seed {self.seed}, shift {self.shifts}: {each}" for each in problems]
+        if not problems:
+            shutil.rmtree(place)
+        return not problems
+
+    def stuck(self, place: Path) -> str:
+        return "\n".join(f"{who}: last {log[-1] if log else None}" for who, log in history.read(place).items())
+
+    def at_rest(self, shift: Shift) -> list[str]:
+        """Drains what waits, and looks whether the broker is as empty as it began."""
+        log, problems = Writer(shift.directory, "drain"), []
+        log("start", None, os.getpid())
+        with self.connect() as broker:
+            subs = {
+                name: broker.subscribe_batch(group.patterns, group=name, **group.options())
+                for name, group in plan.GROUPS.items()
+            }
+            until(lambda: _drained(broker, subs, log), "the end of all that waits in groups")
+            log("leave")
+
+            def alone() -> bool:
+                subs["lone"].receive(timeout=NAP)
+                return len(broker.stats().peers) == 1 and not broker.stats().private
+
+            until(alone, "the end of all peers and private subscriptions")
+            counters = _counters(broker)
+            for name, now in counters.items():
+                log("counters", name, {each: now[each] - self.counters[name][each] for each in now})
+            self.counters = counters
+            problems += _empty(broker, self.units)
+        log("end")
+        return problems
+
+    def finish(self) -> None:
+        """fsck as a user calls it, and nothing is left."""
+        command = [sys.executable, "-m", "mqshm", "fsck", self.name]
+        fsck = subprocess.run(command, capture_output=True, text=True, check=False)
+        if fsck.returncode:
+            self.problems.append(f"seed {self.seed}: mqshm fsck: {fsck.stdout}{fsck.stderr}")
+
+    def destroy(self) -> None:
+        mqshm.destroy(self.name)
+        if left := list(Path("/dev/shm").glob(f"mqshm.{self.name}*")):
+            self.problems.append(f"seed {self.seed}: left in /dev/shm: {left}")
+
+
+def _counters(broker: mqshm.Broker) -> dict[str, dict[str, int]]:
+    return {name: {each: getattr(of, each) for each in COUNTERS} for name, of in broker.stats().groups.items()}
+
+
+def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
+    for name, sub in subs.items():
+        while True:
+            log("receive", name, 64)
+            got = sub.receive_batch(64, timeout=0)
+            log("received", name, [_seen(message) for message in got])
+            if not got:
+                break
+            for message in got if plan.GROUPS[name].ack != mqshm.AckPolicy.NONE else ():
+                log("settle", message.seq, "ack", name, [[message.seq, message.attempt]], None)
+                message.ack()
+                log("settled", message.seq, "done")
+    if not any(each.waiting + each.in_flight + each.delayed for each in broker.stats().groups.values()):
+        return True
+    mqshm.wait(*subs.values(), timeout=NAP)
+    return False
+
+
+def _seen(message: Any) -> list[Any]:
+    data = message.data
+    marked = plan.mark(message.id, message.key, message.headers)
+    return [plan.named(data), message.seq, message.topic, int(message.priority), len(data), zlib.crc32(data), marked,
+            message.attempt]  # fmt: skip
+
+
+def _empty(broker: mqshm.Broker, units: int) -> list[str]:
+    """All slots free, no payload in use, fsck clean; and two ticks later no memory is kept for payloads."""
+    problems = []
+    report = broker.fsck()
+    if not report.clean or report.slots_used or report.blocks_used:
+        problems.append(f"not empty at rest: {report}")
+
+    def given_back() -> bool:
+        with broker._use() as handle:
+            _native.check(_native.lib.mqshm_tick(handle))
+        return broker.fsck().blocks == 0
+
+    until(given_back, "the return of the memory for payloads")
+    if (units_used := broker.fsck().units_used) != units:
+        problems.append(f"{units_used} MiB of regions and chunks are in use at rest, not {units} as in the beginning")
+    return problems
