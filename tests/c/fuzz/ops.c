@@ -8,6 +8,9 @@
 static mqshm_topic_t *topics[PEERS_MOST][TOPICS];
 static uint32_t names;
 
+/* What a broker is like. */
+static enum { CALM, CROWDED, DEADLY, MOODS } mood;
+
 /* ---- peers ---- */
 
 mqshm_topic_t *topic_of(unsigned peer, uint32_t topic)
@@ -21,7 +24,10 @@ mqshm_topic_t *topic_of(unsigned peer, uint32_t topic)
 }
 
 /* Peer 0 never dies: somebody must be left to look. */
-uint32_t draw_fuse(struct tape *t, unsigned peer) { return peer && chance(t, 40) ? 1 + draw(t, 1 + draw(t, FUSE_MOST)) : 0; }
+uint32_t draw_fuse(struct tape *t, unsigned peer)
+{
+	return peer && chance(t, mood == DEADLY ? 8 : 40) ? 1 + draw(t, 1 + draw(t, FUSE_MOST)) : 0;
+}
 
 /* What it had goes back, whether it leaves or is found dead. */
 static void forget_peer(unsigned peer)
@@ -128,9 +134,9 @@ static mqshm_sub_options draw_options(struct tape *t)
 {
 	static const uint32_t capacities[] = {1, 2, 3, 8, 63, 64, 65, 130, CAPACITY_MOST};
 	return (mqshm_sub_options){
-		.capacity = capacities[draw(t, sizeof capacities / sizeof *capacities)],
+		.capacity = mood == CROWDED ? 130 : capacities[draw(t, sizeof capacities / sizeof *capacities)],
 		.ack = draw(t, 3),
-		.overflow = draw(t, 4),
+		.overflow = mood == CROWDED ? MQSHM_DROP_OLDEST + draw(t, 2) : draw(t, 4),
 		.max_attempts = chance(t, 2) ? 0 : 1 + draw(t, 4),
 		.prefetch = chance(t, 3) ? 1 + draw(t, 5) : 0,
 		.ack_timeout_ms = 1 + draw(t, 2000),
@@ -149,7 +155,7 @@ static void do_subscribe(struct tape *t, unsigned peer)
 	if (!s) return;
 	*s = (struct sub){.sure = true, .private = chance(t, 3), .owner = peer, .pattern_count = 1 + draw(t, 2), .o = draw_options(t)};
 	for (unsigned i = 0; i < s->pattern_count; i++) {
-		s->patterns[i] = draw(t, pattern_names_count);
+		s->patterns[i] = mood == CROWDED && chance(t, 2) ? 0 : draw(t, pattern_names_count);
 		texts[i] = pattern_names[s->patterns[i]];
 		sizes[i] = (uint32_t)strlen(texts[i]);
 	}
@@ -188,25 +194,99 @@ static bool holds_any(const struct sub *s, unsigned peer)
 	return false;
 }
 
+static int call_close(void *with)
+{
+	mqshm_sub_close(with);
+	return MQSHM_OK;
+}
+
 /* A group's view is kept by the handle and may be opened again; a private subscription is over. */
 static void do_close(struct tape *t, unsigned peer)
 {
 	struct sub *s = draw_view(t, peer);
+	int rc;
 	if (!s || holds_any(s, peer)) return;
-	mqshm_sub_close(s->views[peer]);
+	if (!survives(peers[peer], draw_fuse(t, peer), call_close, s->views[peer], &rc)) {
+		bury(t, peer, false);
+		return;
+	}
 	s->views[peer] = NULL;
 	if (s->private) sub_end(s);
+}
+
+struct deleting {
+	mqshm_t *h;
+	const char *name;
+};
+static int call_delete(void *with)
+{
+	struct deleting *d = with;
+	return mqshm_sub_delete(d->h, d->name, (uint32_t)strlen(d->name));
+}
+
+static uint64_t word_of_row(uint32_t row)
+{
+	return ((struct sub_shm *)(peers[0]->base + peers[0]->subs_offset))[row].word;
 }
 
 static void do_delete(struct tape *t, unsigned peer)
 {
 	struct sub *s = &subs[draw(t, SUBS_MOST)];
 	mqshm_delivery d;
+	int rc;
 	if (!s->open || s->private) return;
-	must(mqshm_sub_delete(peers[peer], s->name, (uint32_t)strlen(s->name)) == MQSHM_OK, "delete: %s", mqshm_reason());
+	uint64_t word = word_of_row(s->row);
+	struct deleting it = {peers[peer], s->name};
+	if (!survives(peers[peer], draw_fuse(t, peer), call_delete, &it, &rc)) {
+		if (word_of_row(s->row) != word) sub_end(s);
+		bury(t, peer, false);
+		return;
+	}
+	must(rc == MQSHM_OK, "delete: %s", mqshm_reason());
 	sub_end(s);
 	for (unsigned p = 0; p < PEERS_MOST; p++)
 		if (peers[p] && s->views[p]) must(mqshm_receive(s->views[p], &d) == MQSHM_CLOSED, "a deleted group does not say so");
+}
+
+/* ---- topics ---- */
+
+#define NAMES_MOST 64u
+static uint32_t ids[NAMES_MOST]; /* of topics that were opened; 0: none yet */
+
+struct naming {
+	mqshm_t *h;
+	char name[600];
+	mqshm_topic_t *topic;
+};
+static int call_topic(void *with)
+{
+	struct naming *n = with;
+	return mqshm_topic_open(n->h, n->name, (uint32_t)strlen(n->name), &n->topic);
+}
+
+/* A name has one number, whoever asks for it, and whoever died while he did. */
+static void do_topic(struct tape *t, unsigned peer)
+{
+	uint32_t which = draw(t, NAMES_MOST), size, count;
+	struct naming n = {.h = peers[peer]};
+	const char *name;
+	int rc;
+	snprintf(n.name, sizeof n.name, "t%u", which);
+	if (which % 3 == 0) memset(n.name + strlen(n.name), 'o', which * 8);
+	if (!survives(n.h, draw_fuse(t, peer), call_topic, &n, &rc)) {
+		bury(t, peer, false);
+		return;
+	}
+	if (rc != MQSHM_OK) {
+		must(rc == MQSHM_NO_MEMORY && config.max_memory_usage, "topic: %s", mqshm_reason());
+		return;
+	}
+	must(!ids[which] || ids[which] == n.topic->id, "topic %s has number %u, and had %u", n.name, n.topic->id, ids[which]);
+	ids[which] = n.topic->id;
+	for (uint32_t i = 0; i < NAMES_MOST; i++) must(i == which || ids[i] != ids[which], "two topics have number %u", ids[i]);
+	must(mqshm_topic_name(peers[0], ids[which], &name, &size) == MQSHM_OK && size == strlen(n.name) && memcmp(name, n.name, size) == 0,
+	     "topic %u has another name", ids[which]);
+	must(mqshm_topic_count(n.h, &count) == MQSHM_OK && count <= NAMES_MOST + TOPICS, "there are %u topics", count);
 }
 
 /* ---- the rest ---- */
@@ -245,7 +325,13 @@ static void do_account(struct tape *t, unsigned peer)
 {
 	(void)t;
 	uint64_t used;
+	mqshm_stats st;
+	unsigned open = 0, there = 0;
 	account(peers[peer]);
+	for (unsigned i = 0; i < SUBS_MOST; i++) open += subs[i].open;
+	for (unsigned p = 0; p < PEERS_MOST; p++) there += peers[p] != NULL;
+	must(mqshm_stats_get(peers[peer], &st) == MQSHM_OK && st.subscriptions == open && st.peers == there,
+	     "stats say %llu subscriptions and %llu peers, not %u and %u", (unsigned long long)st.subscriptions, (unsigned long long)st.peers, open, there);
 	must(mqshm_memory_used(peers[peer], &used) == MQSHM_OK, "memory: %s", mqshm_reason());
 	must(!config.max_memory_usage || used <= config.max_memory_usage, "%llu bytes are used, %llu are allowed", (unsigned long long)used,
 	     (unsigned long long)config.max_memory_usage);
@@ -289,14 +375,21 @@ static const struct verb {
 	{"purge", 3, do_purge},               {"subscribe", 8, do_subscribe},          {"open", 16, do_open},
 	{"close", 4, do_close},               {"delete", 3, do_delete},                {"leave", 4, do_leave},
 	{"tick", 20, do_tick},                {"time", 60, do_pass},                   {"configure", 4, do_configure},
-	{"account", 10, do_account},
+	{"account", 10, do_account},          {"topic", 6, do_topic},
 };
+
+static unsigned weight_of(const struct verb *v)
+{
+	if (mood != CROWDED) return v->weight;
+	if (v->run == do_subscribe) return 80; /* soon there are as many as there can be */
+	return v->run == do_close || v->run == do_delete || v->run == do_leave ? 1 : v->weight;
+}
 
 static const struct verb *draw_verb(struct tape *t)
 {
 	unsigned sum = 0, i = 0;
-	for (unsigned k = 0; k < sizeof verbs / sizeof *verbs; k++) sum += verbs[k].weight;
-	for (unsigned at = draw(t, sum); at >= verbs[i].weight; i++) at -= verbs[i].weight;
+	for (unsigned k = 0; k < sizeof verbs / sizeof *verbs; k++) sum += weight_of(&verbs[k]);
+	for (unsigned at = draw(t, sum); at >= weight_of(&verbs[i]); i++) at -= weight_of(&verbs[i]);
 	return &verbs[i];
 }
 
@@ -306,6 +399,8 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 	model_reset();
 	lease_count = loan_count = 0;
 	names = 0;
+	memset(ids, 0, sizeof ids);
+	mood = draw(t, MOODS);
 	memset(topics, 0, sizeof topics);
 	memset(peers, 0, sizeof peers);
 	config = (mqshm_config){.default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};

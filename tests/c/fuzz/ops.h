@@ -8,7 +8,7 @@
 /* One broker from its making to its end: up to `most` operations, or until the tape is over. How many there were. */
 uint64_t ops_run(struct tape *t, uint64_t most);
 
-/* ---- between ops.c and traffic.c ---- */
+/* ---- between ops.c, ops_publish.c and ops_receive.c ---- */
 
 struct lease {
 	mqshm_delivery d;
@@ -18,6 +18,7 @@ struct lease {
 	uint32_t turn;
 };
 #define LEASES_MOST 1024u
+#define BATCH_MOST 12u
 extern struct lease leases[LEASES_MOST];
 extern unsigned lease_count;
 

@@ -36,9 +36,17 @@ void fail(const char *format, ...)
 	va_start(values, format);
 	vfprintf(stderr, format, values);
 	va_end(values);
+#ifdef FUZZER
 	fputc('\n', stderr);
+#else
+	fprintf(stderr, "\nagain:  fuzz_ops --count 1 --seed %llu --trace\n", (unsigned long long)world_seed);
+#endif
 	abort();
 }
+
+/* Who dies while it allocates leaks: that is no fault of the core's. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
 void world_note(const char *format, ...)
 {

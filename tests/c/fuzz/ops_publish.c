@@ -1,0 +1,342 @@
+/* The way in. */
+#include "ops.h"
+
+struct loan loans[LOANS_MOST];
+unsigned loan_count;
+
+#define SIZE_MOST (1600u << 10)
+static unsigned char payload[SIZE_MOST];
+
+struct publishing {
+	mqshm_t *h;
+	mqshm_topic_t *topic;
+	struct message *m;
+	mqshm_loan *loan;
+	uint64_t seq;
+};
+
+static int call_publish(void *with)
+{
+	struct publishing *p = with;
+	if (p->loan) return mqshm_loan_publish(p->h, p->topic, p->loan, &p->m->e, &p->seq);
+	return mqshm_publish(p->h, p->topic, payload, p->m->size, &p->m->e, &p->seq);
+}
+
+static uint64_t draw_size(struct tape *t)
+{
+	static const uint32_t most[] = {16, 74, 74, 74, 74, 200, 200, 600, 600, 5000, 5000, 20000};
+	uint32_t kind = draw(t, 400);
+	if (kind == 0) return draw(t, SIZE_MOST);
+	if (kind < 8) return draw(t, 80000);
+	return draw(t, most[kind % (sizeof most / sizeof *most)]);
+}
+
+static void draw_envelope(struct tape *t, struct message *m)
+{
+	m->e = (mqshm_envelope){.ring = chance(t, 3) ? draw(t, MQI_PRIORITIES) : 2};
+	m->ring = config.enable_priority_queue ? m->e.ring : 2;
+	uint32_t kind = draw(t, 64);
+	if (kind < 6) m->e.delay_ms = 1 + draw(t, 3000);
+	if (kind & 8) m->e.id_size = 1 + draw(t, chance(t, 8) ? 300 : 12);
+	if (kind % 7 == 0) m->e.headers_size = 1 + draw(t, 2000);
+	if (kind % 11 == 0) m->e.key_size = 1 + draw(t, 40);
+	if (kind % 9 == 0) m->e.ack_ms = 1 + draw(t, 3000);
+	if (kind % 10 == 0) m->e.expires_ns = chance(t, 4) ? UINT64_MAX : world_now_ns() + draw(t, 4000) * 1000000ull;
+	m->e.id = m->e.id_size ? text_of(m->id, 0) : NULL;
+	m->e.headers = m->e.headers_size ? text_of(m->id, 1) : NULL;
+	m->e.key = m->e.key_size ? text_of(m->id, 2) : NULL;
+	if (m->e.expires_ns != UINT64_MAX)
+		m->expires_ns = m->e.expires_ns || !config.message_ttl_ms ? m->e.expires_ns : world_now_ns() + config.message_ttl_ms * 1000000;
+}
+
+static bool is_full(const struct sub *s) { return s->used >= s->o.capacity; }
+
+/* Whether the publish must fail (1), must not (0), or may (-1: what could be dropped is not certain). */
+static int fails_for_room(struct sub *const *to, unsigned n)
+{
+	int fails = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (!is_full(to[i]) || to[i]->o.overflow == MQSHM_DROP_NEW) continue;
+		if (to[i]->o.overflow != MQSHM_DROP_OLDEST) return 1;
+		bool any = false;
+		for (uint32_t k = 0; k < to[i]->used; k++) any |= to[i]->entries[k].state <= AGAIN;
+		if (!any) return 1;
+		for (uint32_t k = 0; k < to[i]->used && !fails; k++)
+			if (to[i]->entries[k].loose || to[i]->entries[k].maybe || !to[i]->sure) fails = -1;
+	}
+	return fails;
+}
+
+/* A publish, done or not, may have dropped what it made room with. Whether that must be looked at. */
+static bool may_have_dropped(struct sub *const *to, unsigned n)
+{
+	bool any = false;
+	for (unsigned i = 0; i < n; i++)
+		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_OLDEST) any |= mark_next(to[i], true) > 0;
+	return any;
+}
+
+static void settle_drops(struct sub *const *to, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (to[i]->o.overflow == MQSHM_DROP_OLDEST) reconcile(to[i], peers[0]);
+}
+
+/* The message enters the model where it did the broker; m's own share is the caller's. */
+static unsigned entered(struct message *m, struct sub *const *to, unsigned n)
+{
+	unsigned in = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_NEW) continue;
+		struct entry *e = enter(to[i], m);
+		if (m->e.delay_ms) {
+			e->state = LATER;
+			e->due_ms = world_now_ms() + m->e.delay_ms;
+		}
+		in++;
+	}
+	return in;
+}
+
+static void begin(struct message *m, unsigned n)
+{
+	m->shares = 1;
+	m->block = n > 1 || (n == 1 && m->size + envelope_bytes(m) > MQI_INLINE);
+	blocks_live += m->block;
+}
+
+/* All of its receivers or none: what the survivors find decides. Those that die with it are not asked. */
+static void died_publishing(struct tape *t, unsigned peer, struct message *m, struct sub *const *to, unsigned n)
+{
+	bool fails = fails_for_room(to, n) == 1;
+	may_have_dropped(to, n);
+	for (unsigned i = 0; i < n; i++) may_be_claimed(to[i]);
+	unsigned in = fails ? 0 : entered(m, to, n), there = 0, asked = 0;
+	struct sub *entered_in[SUBS_MOST];
+	for (unsigned i = 0; i < n; i++) {
+		struct entry *e = entry_at(to[i], 0);
+		if (!e || e->m != m) continue;
+		e->loose = e->maybe = true;
+		e->state = AGAIN;
+		entered_in[asked++] = to[i];
+	}
+	must(asked == in, "the model is wrong");
+	bury(t, peer, false);
+	for (unsigned i = 0; i < asked; i++) {
+		bool is = false;
+		for (uint32_t k = 0; k < entered_in[i]->used; k++) is |= entered_in[i]->entries[k].m == m;
+		there += is;
+		if (!entered_in[i]->open) {
+			entered_in[i--] = entered_in[--asked];
+			there -= is;
+		}
+	}
+	must(there == 0 || there == asked, "a message whose publisher died reached %u of %u subscriptions", there, asked);
+	message_drop(m);
+}
+
+static bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
+
+static void not_published(struct message *m, int rc, struct sub *const *to, unsigned n)
+{
+	note("%llu bytes to %u, ring %u, delay %u: %d", (unsigned long long)m->size, n, m->ring, m->e.delay_ms, rc);
+	if (is_too_large(m)) must(rc == MQSHM_TOO_LARGE, "a payload over the limit: %d", rc);
+	else {
+		must((rc == MQSHM_FULL && fails_for_room(to, n)) || (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "publish: %d, %s", rc,
+		     mqshm_reason());
+		if (may_have_dropped(to, n)) settle_drops(to, n);
+	}
+	message_drop(m);
+}
+
+static void published(struct publishing *p, int rc, struct sub *const *to, unsigned n)
+{
+	struct message *m = p->m;
+	if (rc != MQSHM_OK) {
+		not_published(m, rc, to, n);
+		return;
+	}
+	note("%llu, %llu bytes to %u, ring %u, delay %u", (unsigned long long)p->seq, (unsigned long long)m->size, n, m->ring, m->e.delay_ms);
+	must(fails_for_room(to, n) != 1, "a publish went through although there was no room");
+	must(!is_too_large(m), "a payload over the limit went through");
+	bool dropped = may_have_dropped(to, n);
+	m->seq = p->seq;
+	entered(m, to, n);
+	if (dropped) settle_drops(to, n);
+	for (unsigned i = 0; i < n; i++) must(to[i]->used <= to[i]->o.capacity, "%s holds %u of %u", to[i]->name, to[i]->used, to[i]->o.capacity);
+	message_drop(m);
+}
+
+/* After a publish that failed. Whatever it says, the next try says whether it was true. */
+static void wait_room(struct tape *t, struct publishing *p)
+{
+	int rc = mqshm_wait_room(p->h, p->topic, p->m->size, chance(t, 2) ? 0 : draw(t, 3) * 1000000);
+	must(rc == MQSHM_OK || rc == MQSHM_FULL || rc == MQSHM_NO_MEMORY || rc == MQSHM_TIMEOUT || rc == MQSHM_INTERRUPTED, "wait for room: %d, %s",
+	     rc, mqshm_reason());
+	must(rc != MQSHM_NO_MEMORY || config.max_memory_usage, "wait for room: %s", mqshm_reason());
+}
+
+void do_publish(struct tape *t, unsigned peer)
+{
+	struct sub *to[SUBS_MOST];
+	struct message *m = message_new();
+	m->topic = draw(t, TOPICS);
+	m->size = draw_size(t);
+	draw_envelope(t, m);
+	struct publishing p = {.h = peers[peer], .topic = topic_of(peer, m->topic), .m = m};
+	unsigned n = receivers(m->topic, to);
+	int rc;
+	begin(m, n);
+	if (!p.topic) {
+		message_drop(m);
+		return;
+	}
+	message_write(payload, m->id, m->size);
+	if (!survives(p.h, draw_fuse(t, peer), call_publish, &p, &rc)) {
+		died_publishing(t, peer, m, to, n);
+		return;
+	}
+	if ((rc == MQSHM_FULL || rc == MQSHM_NO_MEMORY) && chance(t, 4)) wait_room(t, &p);
+	published(&p, rc, to, n);
+}
+
+struct batch {
+	mqshm_t *h;
+	mqshm_topic_t *topic;
+	uint32_t count;
+	const void *const *data;
+	const uint64_t *sizes;
+	const mqshm_envelope *const *envelopes;
+	uint64_t *seqs;
+	uint32_t done;
+};
+static int call_publish_batch(void *with)
+{
+	struct batch *b = with;
+	return mqshm_publish_batch(b->h, b->topic, b->count, b->data, b->sizes, b->envelopes, b->seqs, &b->done);
+}
+
+void do_publish_batch(struct tape *t, unsigned peer)
+{
+	uint32_t count = 1 + draw(t, BATCH_MOST), topic = draw(t, TOPICS);
+	struct message *m[BATCH_MOST];
+	const void *data[BATCH_MOST];
+	const mqshm_envelope *e[BATCH_MOST];
+	uint64_t sizes[BATCH_MOST], seqs[BATCH_MOST];
+	struct sub *to[SUBS_MOST];
+	unsigned char *at = payload;
+	unsigned n = receivers(topic, to);
+	mqshm_topic_t *opened = topic_of(peer, topic);
+	for (unsigned i = 0; i < n; i++)
+		if (to[i]->o.overflow == MQSHM_DROP_OLDEST && to[i]->used + count > to[i]->o.capacity) return; /* what goes then is looked at one by one */
+	if (!opened) return;
+	for (uint32_t i = 0; i < count; i++) {
+		m[i] = message_new();
+		m[i]->topic = topic;
+		sizes[i] = m[i]->size = draw(t, 600);
+		draw_envelope(t, m[i]);
+		message_write(at, m[i]->id, m[i]->size);
+		begin(m[i], n);
+		data[i] = at;
+		e[i] = &m[i]->e;
+		at += (sizes[i] + 7) & ~7ull;
+	}
+	struct batch b = {peers[peer], opened, count, data, sizes, e, seqs, 0};
+	int rc = MQSHM_OK;
+	bool alive = survives(b.h, draw_fuse(t, peer), call_publish_batch, &b, &rc);
+	must(!alive || (rc == MQSHM_OK) == (b.done == count), "a batch of %u: %d after %u", count, rc, b.done);
+	for (uint32_t i = count; i-- > b.done + 1;) message_drop(m[i]);
+	for (uint32_t i = 0; i < b.done; i++) {
+		struct publishing p = {.h = peers[peer], .m = m[i], .seq = seqs[i]};
+		must(!is_too_large(m[i]), "a payload over the limit went through");
+		published(&p, MQSHM_OK, to, n);
+	}
+	if (b.done == count) {
+		if (!alive) bury(t, peer, false);
+	} else if (!alive) died_publishing(t, peer, m[b.done], to, n);
+	else not_published(m[b.done], rc, to, n);
+}
+
+struct lending {
+	mqshm_t *h;
+	uint64_t size, room;
+	mqshm_loan *loan;
+};
+static int call_loan_take(void *with)
+{
+	struct lending *l = with;
+	return mqshm_loan_take(l->h, l->size, l->room, l->loan);
+}
+static int call_loan_return(void *with)
+{
+	struct lending *l = with;
+	return mqshm_loan_return(l->h, l->loan);
+}
+
+void do_loan(struct tape *t, unsigned peer)
+{
+	int rc;
+	if (loan_count < LOANS_MOST && chance(t, 3)) {
+		struct loan *l = &loans[loan_count];
+		uint64_t size = 1 + draw_size(t);
+		struct lending lending = {peers[peer], size, chance(t, 4) ? 0 : 4000, &l->core};
+		if (!survives(peers[peer], draw_fuse(t, peer), call_loan_take, &lending, &rc)) {
+			bury(t, peer, false);
+			return;
+		}
+		if (rc != MQSHM_OK) {
+			must((rc == MQSHM_TOO_LARGE && config.max_message_size && size > config.max_message_size) ||
+			         (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "loan: %s", mqshm_reason());
+			return;
+		}
+		l->id = message_new()->id;
+		l->peer = peer;
+		message_write(l->core.data, l->id, size);
+		loan_count++;
+		blocks_live++;
+		return;
+	}
+	unsigned i = draw(t, LOANS_MOST);
+	if (i >= loan_count || loans[i].peer != peer) return;
+	if (chance(t, 4)) {
+		struct lending lending = {.h = peers[peer], .loan = &loans[i].core};
+		if (!survives(peers[peer], draw_fuse(t, peer), call_loan_return, &lending, &rc)) {
+			bury(t, peer, false);
+			return;
+		}
+		must(rc == MQSHM_OK, "loan: %s", mqshm_reason());
+		blocks_live--;
+		loans[i] = loans[--loan_count];
+		return;
+	}
+	struct sub *to[SUBS_MOST];
+	struct message *m = message_new();
+	m->topic = draw(t, TOPICS);
+	m->size = loans[i].core.size;
+	draw_envelope(t, m);
+	m->id = loans[i].id;
+	m->e.id = m->e.id_size ? text_of(m->id, 0) : NULL;
+	m->e.headers = m->e.headers_size ? text_of(m->id, 1) : NULL;
+	m->e.key = m->e.key_size ? text_of(m->id, 2) : NULL;
+	struct publishing p = {.h = peers[peer], .topic = topic_of(peer, m->topic), .m = m, .loan = &loans[i].core};
+	unsigned n = receivers(m->topic, to);
+	m->shares = 1;
+	if (!p.topic) {
+		message_drop(m);
+		return;
+	}
+	/* The block changes hands: it counts as the message's, or is given back. */
+	if (!survives(p.h, draw_fuse(t, peer), call_publish, &p, &rc)) {
+		loans[i] = loans[--loan_count];
+		m->block = true;
+		died_publishing(t, peer, m, to, n);
+	} else if (rc == MQSHM_TOO_LARGE) {
+		message_drop(m); /* the loan stays, with too little room for this envelope */
+	} else {
+		if (rc == MQSHM_OK) {
+			loans[i] = loans[--loan_count];
+			m->block = true;
+		}
+		published(&p, rc, to, n);
+	}
+}
