@@ -167,6 +167,9 @@ struct unit_shm {
 /* One attached process. Its number is the row's index, and stays taken until a sweep has found no word that names it.
  * Alive is who holds the record lock on byte MQI_LOCK_BASE + row of the segment's file. */
 #define MQI_LOCK_BASE (1ll << 61)
+#define MQI_SUPERVISOR_LOCK MQI_LOCK_BASE               /* row 0's: who holds it is the supervisor */
+#define MQI_BURY_LOCK (MQI_LOCK_BASE + MQI_PEERS)       /* who holds it takes the name from a segment that has ended */
+#define MQI_ENDED (1ull << 63)
 struct peer_shm {
 	uint64_t word;        /* CAS: joiner FREE to JOINING to LIVE; a reaper LIVE to DEAD to FREE */
 	uint64_t pid;         /* in its own pid namespace; with start_ticks and pid_ns who it is, for people and for a */
@@ -174,7 +177,7 @@ struct peer_shm {
 	uint64_t pid_ns;
 	uint64_t attached_ns; /* wall */
 	uint32_t busy;        /* operations under way in the process; memory is given back only when it was seen 0 */
-	uint16_t role;        /* 0 user, 1 supervisor */
+	uint16_t role;        /* enum mqshm_role */
 	uint16_t expedited;   /* whether a fast barrier reaches the process */
 	uint64_t commit_block; /* what the peer's slots in SETTLING are decided by: written by it before the first of them; */
 	uint64_t commit_gen;   /* the row's next life begins with none */
@@ -379,6 +382,10 @@ struct header_shm {
 	uint64_t units_top;    /* no unit at or above it was ever claimed */
 	uint64_t peers_top;    /* no row at or above it was ever taken */
 	uint64_t subs_top;
+	uint64_t life;         /* ended:1 | attaches:63: whoever attaches adds one, after its row is LIVE, and leaves where it has
+	                          ended; the last supervisor ends it by CAS. What nobody misses ends once, for all */
+	uint64_t supervisor;   /* hint: row of the supervisor, rung when somebody attaches; written by it when elected */
+	uint64_t started;      /* ms:48 | tries:16: CAS by who starts a supervisor; the elected one sets tries to 0 */
 
 	MQI_OWN_LINE uint64_t memory_waiters[MQI_PEERS / 64]; /* publishers that wait for memory */
 

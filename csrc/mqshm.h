@@ -32,6 +32,11 @@ enum mqshm_result {
 	MQSHM_INTERRUPTED = 16  /* a signal came while waiting: look at it, then wait again */
 };
 enum mqshm_ack { MQSHM_ACK_NONE = 0, MQSHM_ACK_REQUIRED = 1, MQSHM_ACK_TIMEOUT = 2 };
+enum mqshm_role {
+	MQSHM_USER = 0,
+	MQSHM_SUPERVISOR = 1,   /* started by a user, ends with the last of them */
+	MQSHM_FOREGROUND = 2    /* a supervisor that somebody runs, and stops */
+};
 enum mqshm_overflow { MQSHM_BLOCK = 0, MQSHM_REJECT = 1, MQSHM_DROP_OLDEST = 2, MQSHM_DROP_NEW = 3 };
 
 typedef struct mqshm mqshm_t;               /* this process's view of one broker */
@@ -206,6 +211,27 @@ int mqshm_find_held(mqshm_t *h, const char *topic, uint32_t topic_size, const vo
 /* Settled, but the memory is still looked at: hold keeps slot and payload, release gives them back. */
 int mqshm_ack_hold(mqshm_delivery *d);
 int mqshm_release(mqshm_delivery *d);
+
+/* The supervisor: one process that watches from the side, elected by the kernel. */
+int mqshm_supervise(mqshm_t *h);    /* become it: MQSHM_EXISTS where there is one */
+/* Stop being it. MQSHM_EXISTS: not yet, for there are users, unless `whatever`; or one came just now. */
+int mqshm_resign(mqshm_t *h, int whatever);
+/* Ends a broker that has no group and no peer but this one: nobody can attach any more (MQSHM_NOT_FOUND), and its name
+ * is to be taken away. MQSHM_EXISTS: somebody, or something, is there. */
+int mqshm_end(mqshm_t *h);
+/* Removes `path` where it leads to the file of `fd`, a broker that has ended. MQSHM_EXISTS: another process is at it. */
+int mqshm_bury(int fd, const char *path);
+/* This process may start one, by this program (a path and its arguments), whenever it finds none. Once for a handle. */
+int mqshm_supervisor_command(mqshm_t *h, uint32_t n, const char *const *argv);
+/* Looks now. MQSHM_OK: there is one. MQSHM_EMPTY: there is none yet, but one was started, by this process or another.
+ * MQSHM_SYSTEM: it could not be started. */
+int mqshm_supervisor_start(mqshm_t *h);
+/* pid of the supervisor; 0: there is none; -1: there is one, in another pid namespace. */
+int64_t mqshm_supervised(mqshm_t *h);
+int mqshm_users(mqshm_t *h, uint32_t *count);
+/* The supervisor's sleep: until something is due, which is done, or somebody attached, mqshm_ring_bell was called, or the
+ * time is over. MQSHM_OK where the bell was rung since the last call, MQSHM_TIMEOUT otherwise. */
+int mqshm_watch(mqshm_t *h, int64_t timeout_ns);
 
 /* Upkeep and inspection */
 int mqshm_reap(mqshm_t *h, uint32_t *dead);     /* repairs after every process that is gone */

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mqshm import _native, aio, segment, stats, upkeep
+from mqshm import _native, aio, segment, starting, stats, upkeep
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config, seconds
 from mqshm.errors import InvalidConfig, InvalidMessage, LeaseLost
@@ -46,19 +46,27 @@ def connect(
     """Attaches to the broker of this name, which is made first where it is not there.
 
     `config` and `mode` (who may use it, as for a file) are for a broker that is made; one that is there keeps its own
-    (`Broker.update_config` changes it). `supervisor` is False or None: nobody watches the broker from the side; what
-    dead processes leave behind is repaired by those that use it. `observer` is called after each operation.
+    (`Broker.update_config` changes it). A supervisor process is started where none watches the broker, now and whenever
+    this process finds none later; it ends when its last user has left, and a broker without a group ends with it. With
+    `supervisor=False`, or MQSHM_SUPERVISOR=0 in the environment, this process starts none: what dead processes leave
+    behind is repaired by those that use the broker. `observer` is called after each operation.
     """
-    if supervisor not in (None, False):
-        raise InvalidConfig("supervisor is None or False: there is no supervisor process in this version")
+    watched = starting.wanted(supervisor)
     if config is not None and not isinstance(config, Config):
         raise TypeError(f"config is a mqshm.Config, not {type(config).__name__}")
     _native.front()  # before anything is made that would have to be undone
-    return Broker(name, segment.attach(name, create, config or Config(), mode), observer)
+    broker = Broker(name, segment.attach(name, create, config or Config(), mode), observer, watched)
+    if watched:
+        try:
+            starting.ensure(broker._attachment, supervisor)
+        except BaseException:
+            broker.close()
+            raise
+    return broker
 
 
-def _connect_again(name: str) -> Broker:
-    return connect(name, create=False)
+def _connect_again(name: str, watched: bool) -> Broker:
+    return connect(name, create=False, supervisor=None if watched else False)
 
 
 if TYPE_CHECKING:
@@ -74,9 +82,10 @@ class Broker(_Verbs):
     use in the child.
     """
 
-    def __init__(self, name: str, attachment: Attachment, observer: Observer | None) -> None:
+    def __init__(self, name: str, attachment: Attachment, observer: Observer | None, watched: bool) -> None:
         """Takes over one use of the attachment."""
         self.name = name
+        self._watched = watched
         self._attachment = attachment
         self._observer = observer
         self._front_module = _native.front()
@@ -354,7 +363,7 @@ class Broker(_Verbs):
             raise TypeError(
                 "a Broker with an observer stays in its process: connect in the child, with an observer there"
             )
-        return _connect_again, (self.name,)
+        return _connect_again, (self.name, self._watched)
 
     def __repr__(self) -> str:
         return f"<Broker {self.name!r}{' closed' if self.closed else ''}>"

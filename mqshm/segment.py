@@ -17,6 +17,7 @@ import re
 import stat
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,13 +29,24 @@ import posix_ipc
 from mqshm import _native
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config
-from mqshm.errors import BrokerClosed, BrokerNotFound, ForkedHandle, InvalidConfig, TooManyPeers, VersionMismatch
+from mqshm.errors import (
+    BrokerClosed,
+    BrokerNotFound,
+    ForkedHandle,
+    InvalidConfig,
+    Timeout,
+    TooManyPeers,
+    VersionMismatch,
+)
 
 _DIRECTORY = Path("/dev/shm")
 _PREFIX = "mqshm."
 _TEMPORARY = ".tmp"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _temporary_number = itertools.count()
+_PATIENCE = 5.0
+_PROGRAMS = {lib.MQSHM_SUPERVISOR: b"mqshm supervisor", lib.MQSHM_FOREGROUND: b"mqshm up"}
+"""What people see in the place of a program's name."""
 
 
 class Attachment:
@@ -153,10 +165,11 @@ def _leave_all() -> None:
 atexit.register(_leave_all)
 
 
-def attach(name: str, create: bool, config: Config, mode: int) -> Attachment:
+def attach(name: str, create: bool, config: Config, mode: int, role: int = lib.MQSHM_USER) -> Attachment:
     """Attaches to the broker, made first where it is not there; one user is counted already."""
     path = _path(name)
     _remove_stale()
+    ends = time.monotonic() + _PATIENCE
     with _registry.lock:
         while True:
             try:
@@ -166,17 +179,22 @@ def attach(name: str, create: bool, config: Config, mode: int) -> Attachment:
                     raise BrokerNotFound(
                         f"no broker {name!r} on this machine (`mqshm ls` shows them): start it, or use create=True"
                     ) from None
-                attachment = _create(name, config, mode)
+                attachment = _create(name, config, mode, role)
             else:
                 shared = _registry.attachments.get((found.st_dev, found.st_ino))
                 if shared is None:
-                    attachment = _open(name)
+                    attachment = _open(name, role)
                 else:
                     with suppress(BrokerClosed):  # its last user was collected just now: look again
                         return shared.hold()
                     attachment = None
             if attachment is not None:
                 return attachment
+            if time.monotonic() > ends:
+                raise Timeout(
+                    f"broker {name!r} has ended, and the process that removes it does not go on: is it stopped? "
+                    f"`mqshm rm {name}` removes it"
+                )
 
 
 def destroy(name: str) -> None:
@@ -199,7 +217,7 @@ def list_brokers() -> list[str]:
     )
 
 
-def _create(name: str, config: Config, mode: int) -> Attachment | None:
+def _create(name: str, config: Config, mode: int, role: int) -> Attachment | None:
     """None where somebody else was faster, or removed the temporary file."""
     temporary = f"{name}.{os.getpid()}.{next(_temporary_number)}{_TEMPORARY}"
     memory = posix_ipc.SharedMemory(_shm_name(temporary), posix_ipc.O_CREX, mode=mode)
@@ -217,19 +235,20 @@ def _create(name: str, config: Config, mode: int) -> Attachment | None:
             posix_ipc.unlink_shared_memory(_shm_name(temporary))
         if not linked:
             os.close(memory.fd)
-    return _attach_descriptor(name, memory.fd)
+    return _attach_descriptor(name, memory.fd, role)
 
 
-def _open(name: str) -> Attachment | None:
+def _open(name: str, role: int) -> Attachment | None:
     """None where the broker has just gone."""
     try:
         memory = posix_ipc.SharedMemory(_shm_name(name))
     except posix_ipc.ExistentialError:
         return None
-    return _attach_descriptor(name, memory.fd)
+    return _attach_descriptor(name, memory.fd, role)
 
 
-def _attach_descriptor(name: str, fd: int) -> Attachment:
+def _attach_descriptor(name: str, fd: int, role: int) -> Attachment | None:
+    """None where the broker has ended: then its name is removed, or about to be."""
     status = os.fstat(fd)
     key = (status.st_dev, status.st_ino)
     shared = _registry.attachments.get(key)
@@ -237,11 +256,16 @@ def _attach_descriptor(name: str, fd: int) -> Attachment:
         shared.descriptors.append(fd)
         return shared.hold()
     out = ffi.new("mqshm_t **")
-    program = os.path.basename(sys.argv[0] or "python")[:63].encode()
-    code = lib.mqshm_attach(fd, program, 0, out)
+    program = _PROGRAMS.get(role) or os.path.basename(sys.argv[0] or "python")[:63].encode()
+    code = lib.mqshm_attach(fd, program, role, out)
     if code != lib.MQSHM_OK:
         reason = _native.reason()
+        buried = code != lib.MQSHM_NOT_FOUND or bury(name, fd)
         os.close(fd)
+        if code == lib.MQSHM_NOT_FOUND:
+            if not buried:
+                time.sleep(0.001)
+            return None
         if code == lib.MQSHM_TOO_MANY:
             raise TooManyPeers(reason)
         if code == lib.MQSHM_VERSION:
@@ -249,6 +273,15 @@ def _attach_descriptor(name: str, fd: int) -> Attachment:
         _native.raise_result(code, f"broker {name!r}: {reason}")
     attachment = _registry.attachments[key] = Attachment(name, key, fd, out[0])
     return attachment.hold()
+
+
+def bury(name: str, fd: int) -> bool:
+    """Removes the name of a broker that has ended, unless it leads to another by now. False: somebody else is at it."""
+    code = lib.mqshm_bury(fd, os.fsencode(_path(name)))
+    if code == lib.MQSHM_EXISTS:
+        return False
+    check(code)
+    return True
 
 
 def _path(name: str) -> Path:

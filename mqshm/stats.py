@@ -11,6 +11,8 @@ from mqshm.config import OVERFLOWS
 from mqshm.errors import SegmentCorrupt
 from mqshm.message import AckPolicy, Priority
 
+_ROLES = {lib.MQSHM_USER: "user", lib.MQSHM_SUPERVISOR: "supervisor", lib.MQSHM_FOREGROUND: "up"}
+
 
 @dataclass(frozen=True)
 class TopicStats:
@@ -58,6 +60,8 @@ class SubscriptionStats:
 class PeerStats:
     pid: int
     program: str
+    role: str
+    """user, supervisor, or up: a supervisor in the foreground."""
     alive: bool
     attached_at: float
     """Seconds since 1970."""
@@ -176,5 +180,5 @@ def _peers(handle: Any) -> Iterator[tuple[int, PeerStats]]:
         if code != lib.MQSHM_NOT_FOUND:
             check(code)
             program = ffi.string(out.name).decode(errors="replace")
-            yield row, PeerStats(out.pid, program, bool(out.alive), out.attached_ns / 1e9)
+            yield row, PeerStats(out.pid, program, _ROLES.get(out.role, "?"), bool(out.alive), out.attached_ns / 1e9)
         row += 1

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+os.environ.setdefault("MQSHM_SUPERVISOR", "0")  # tests of the supervisor ask for one, for their children too
 PREFIX = f"test-{os.getpid()}-"
 _numbers = itertools.count()
 DEADLINE = 20.0

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "flow/reap.h"
+#include "flow/supervise.h"
 #include "shm/area.h"
 #include "shm/config.h"
 #include "shm/counters.h"
@@ -64,7 +65,7 @@ int mqshm_format(int fd, uint64_t units, const mqshm_config *config)
 }
 
 /* A row for this process. From a spare row it sweeps the dead, then takes a row that this has freed. */
-static int join(struct mqshm *h)
+static int take_row(struct mqshm *h)
 {
 	int rc = mqi_peer_join(h, h->program, h->role);
 	if (rc != MQSHM_OK || h->peer < MQI_SPARE_PEERS) return rc;
@@ -79,6 +80,19 @@ static int join(struct mqshm *h)
 	if (rc != MQSHM_OK || h->peer < MQI_SPARE_PEERS) return rc;
 	mqi_peer_leave(h);
 	return mqi_fail(MQSHM_TOO_MANY, "%u processes are attached, as many as there can be", MQI_SPARE_PEERS - 1);
+}
+
+/* Counted after the row is LIVE: so either who would end the broker sees the row, or its CAS fails, or this sees the end. */
+static int join(struct mqshm *h)
+{
+	int rc = take_row(h);
+	if (rc != MQSHM_OK) return rc;
+	if (mqi_add64(&h->hdr->life, 1) & MQI_ENDED) {
+		mqi_peer_leave(h);
+		return mqi_fail(MQSHM_NOT_FOUND, "the broker has ended with its last user");
+	}
+	mqi_supervisor_ring(h);
+	return MQSHM_OK;
 }
 
 static void free_handle(struct mqshm *h)
@@ -97,6 +111,7 @@ static void free_handle(struct mqshm *h)
 	free(h->topics);
 	free(h->claims);
 	free(h->use_seen);
+	free(h->command);
 	free(h);
 }
 
@@ -142,7 +157,10 @@ void mqshm_detach(mqshm_t *h)
 		int rc = mqi_sweep_row(h, h->peer, 0);
 		if (rc == MQSHM_OK) mqi_subs_sweep(h);
 		mqi_leave(h);
-		if (rc == MQSHM_OK) mqi_peer_leave(h);
+		if (rc == MQSHM_OK) {
+			mqi_peer_leave(h);
+			mqi_supervisor_ring(h);
+		}
 	}
 	mqshm_abandon(h);
 }
@@ -162,6 +180,7 @@ static void disown(struct mqshm *h)
 {
 	h->peer = 0;
 	h->row = NULL;
+	h->supervises = false;
 	h->next_seq = h->end_seq = 0;
 	memset(h->cursors, 0, sizeof h->cursors);
 	memset(h->growing, 0, sizeof h->growing);

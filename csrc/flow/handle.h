@@ -96,6 +96,8 @@ struct mqshm {
 	int fd;
 	uint64_t inc;
 	uint64_t next_seq, end_seq;  /* this process's block of sequence numbers */
+	uint64_t looked_ns;          /* wall, coarse: when this process last looked for a supervisor; atomic, for it is read and
+	                                written outside of operations too */
 	struct mqi_identity identity;
 	char program[64];
 	uint32_t role;
@@ -117,6 +119,11 @@ struct mqshm {
 	uint32_t sleepers;           /* threads of this process that sleep, or are about to */
 	struct mqi_spin spin;
 	uint64_t reaped_ms;          /* when this process last looked for deaths */
+	char **command;              /* by which it may start a supervisor; NULL: it may not */
+	bool supervises;             /* it was elected */
+	uint32_t heard;              /* supervisor: its bell, as of the last mqshm_watch */
+	uint32_t ticked;             /* supervisor: row whose hints are to be renewed next */
+	uint64_t trimmed_ms;         /* supervisor: when it last looked for memory to give back */
 	struct topic_counters_shm uncounted_topic; /* where there is no memory for counters */
 	struct sub_counters_shm uncounted_sub;
 };

@@ -9,6 +9,7 @@
 #include "flow/due.h"
 #include "flow/envelope.h"
 #include "flow/reap.h"
+#include "flow/supervise.h"
 #include "flow/receive.h"
 #include "flow/settle.h"
 #include "flow/topic.h"
@@ -298,6 +299,7 @@ int mqshm_publish(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size,
 		*seq = m.seq;
 	}
 	mqi_leave(h);
+	mqi_supervisor_look_at(h, m.published_ns);
 	return rc;
 }
 
@@ -307,15 +309,18 @@ int mqshm_publish_batch(mqshm_t *h, mqshm_topic_t *t, uint32_t n, const void *co
 	*done = 0;
 	int rc = mqi_enter(h);
 	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the broker was opened by the parent process");
+	uint64_t now = 0;
 	for (; *done < n; ++*done) {
 		const mqshm_envelope *e = envelopes ? envelopes[*done] : NULL;
 		struct mqi_message m = {.data = data[*done], .size = sizes[*done], .envelope = e ? e : &mqi_plain};
 		rc = publish_one(h, t, &m);
 		if (unlikely(rc != MQSHM_OK)) break;
 		seqs[*done] = m.seq;
+		now = m.published_ns;
 	}
 	if (*done) wake(h, t);
 	mqi_leave(h);
+	mqi_supervisor_look_at(h, now);
 	return rc;
 }
 

@@ -7,12 +7,14 @@
 #include "flow/envelope.h"
 #include "flow/publish.h"
 #include "flow/settle.h"
+#include "flow/supervise.h"
 #include "shm/block.h"
 #include "shm/ring.h"
 #include "shm/slab.h"
 #include "shm/subs.h"
 
 #define BACKLOG 4
+#define LOOK_EVERY 64u
 #define AHEAD 512 /* bytes of the next payload; the processor's own prefetching goes on from there */
 
 bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
@@ -225,6 +227,12 @@ static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
 	return MQSHM_EMPTY;
 }
 
+/* A consumer that always finds a message never sleeps: it looks for a supervisor once in so many messages. */
+static inline bool look_now(struct mqshm_sub *s, uint32_t got)
+{
+	return unlikely(mqi_load_rlx(&s->counters->delivered) % LOOK_EVERY < got);
+}
+
 static inline int receive_one(struct mqshm_sub *s, mqshm_delivery *out)
 {
 	int rc = next_message(s, out);
@@ -270,7 +278,9 @@ int mqshm_receive(mqshm_sub_t *s, mqshm_delivery *out)
 		s->woken = false;
 		if (mqi_may_receive(s)) mqi_event_one(h, s->shm->waiters);
 	}
+	bool to_look = rc == MQSHM_OK && look_now(s, 1);
 	mqi_leave(h);
+	if (unlikely(to_look)) mqi_supervisor_look(h);
 	return rc;
 }
 
@@ -285,6 +295,8 @@ int mqshm_receive_batch(mqshm_sub_t *s, uint32_t max, mqshm_delivery *out, uint3
 		s->woken = false;
 		if (mqi_may_receive(s)) mqi_event_one(h, s->shm->waiters);
 	}
+	bool to_look = look_now(s, *got);
 	mqi_leave(h);
+	if (unlikely(to_look)) mqi_supervisor_look(h);
 	return *got ? MQSHM_OK : rc;
 }

@@ -8,6 +8,7 @@
 #include "flow/due.h"
 #include "flow/reap.h"
 #include "flow/receive.h"
+#include "flow/supervise.h"
 #include "flow/topic.h"
 #include "os/futex.h"
 #include "shm/block.h"
@@ -128,6 +129,7 @@ static void upkeep(const struct waiting *w)
 		s->ticked = mqi_hints_renew(s, s->ticked, TICK_SLOTS);
 	}
 	mqi_leave(w->h);
+	mqi_supervisor_look(w->h);
 }
 
 static int sleep_until(const struct waiting *w, looker ready, uint64_t *const *events, uint32_t n, int64_t timeout_ns)

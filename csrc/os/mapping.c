@@ -88,3 +88,12 @@ int mqi_punch(int fd, uint64_t offset, uint64_t size)
 	while (r && errno == EINTR);
 	return r ? errno : 0;
 }
+
+int mqi_unlink_same(int fd, const char *path)
+{
+	struct stat ours, found;
+	if (fstat(fd, &ours) != 0) return errno;
+	if (stat(path, &found) != 0) return errno == ENOENT ? 0 : errno;
+	if (ours.st_dev != found.st_dev || ours.st_ino != found.st_ino) return 0;
+	return unlink(path) == 0 || errno == ENOENT ? 0 : errno;
+}

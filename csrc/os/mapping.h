@@ -14,5 +14,7 @@ int mqi_read(int fd, uint64_t offset, void *out, uint64_t size);
 int mqi_commit(int fd, uint64_t offset, uint64_t size);
 /* Gives the memory back; reads as zeros when committed again. */
 int mqi_punch(int fd, uint64_t offset, uint64_t size);
+/* Takes the name away where it leads to this file; 0 where it does not, too. */
+int mqi_unlink_same(int fd, const char *path);
 
 #endif

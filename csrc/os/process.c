@@ -136,6 +136,14 @@ bool mqi_byte_held(int fd, int64_t offset)
 	return record_lock(fd, F_GETLK, F_WRLCK, offset, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
+int64_t mqi_byte_holder(int fd, int64_t offset)
+{
+	struct flock lock;
+	if (record_lock(fd, F_GETLK, F_WRLCK, offset, &lock) != 0) return -1;
+	if (lock.l_type == F_UNLCK) return 0;
+	return lock.l_pid > 0 ? lock.l_pid : -1;
+}
+
 uint32_t mqi_forks;
 
 static void count_fork(void)

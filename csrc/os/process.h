@@ -22,6 +22,7 @@ uint64_t mqi_physical_memory(void); /* bytes */
 int mqi_byte_lock(int fd, int64_t offset);
 void mqi_byte_unlock(int fd, int64_t offset);
 bool mqi_byte_held(int fd, int64_t offset);
+int64_t mqi_byte_holder(int fd, int64_t offset); /* its pid; 0: no other process; -1: one whose pid is not known here */
 
 /* Rises by one in each forked child, once mqi_fork_watch() was called (it registers with pthread_atfork, once). */
 extern uint32_t mqi_forks;

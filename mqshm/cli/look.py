@@ -40,7 +40,7 @@ def ls(chosen: argparse.Namespace) -> None:
 
 
 def status(chosen: argparse.Namespace) -> None:
-    with connect(chosen.name, create=False) as broker:
+    with connect(chosen.name, create=False, supervisor=False) as broker:
         while True:
             stats = broker.stats()
             if chosen.json:
@@ -96,7 +96,7 @@ def _row(each: SubscriptionStats) -> tuple[object, ...]:
 
 
 def peek(chosen: argparse.Namespace) -> None:
-    with connect(chosen.name, create=False) as broker:
+    with connect(chosen.name, create=False, supervisor=False) as broker:
         found = broker.peek(chosen.group, chosen.limit)
     if chosen.json:
         output.as_json(found)

@@ -29,7 +29,7 @@ def add_verbs(verbs: Any) -> None:
 
 
 def purge(chosen: argparse.Namespace) -> None:
-    with connect(chosen.name, create=False) as broker:
+    with connect(chosen.name, create=False, supervisor=False) as broker:
         purged = broker.purge(chosen.group)
     if chosen.json:
         output.as_json({"purged": purged})
@@ -38,7 +38,7 @@ def purge(chosen: argparse.Namespace) -> None:
 
 
 def fsck(chosen: argparse.Namespace) -> int:
-    with connect(chosen.name, create=False) as broker:
+    with connect(chosen.name, create=False, supervisor=False) as broker:
         report = broker.fsck(repair=chosen.repair)
     good = report.clean or (chosen.repair and report.repaired > 0)
     if chosen.json:

@@ -60,12 +60,6 @@ def test_a_mode_can_be_asked_for(name):
         assert os.stat(f"/dev/shm/mqshm.{name}").st_mode & 0o777 == 0o660
 
 
-def test_there_is_no_supervisor_to_ask_for(name):
-    mqshm.connect(name, supervisor=False).close()
-    with pytest.raises(mqshm.InvalidConfig, match="supervisor"):
-        mqshm.connect(name, supervisor=True)
-
-
 def test_a_process_opens_a_broker_once(name):
     brokers = [mqshm.connect(name) for _ in range(5)]
     assert len(descriptors(name)) == 1

@@ -8,8 +8,8 @@ import mqshm
 ORDER = [
     {"errors"}, {"topics"}, {"config", "headers", "observe"}, {"_native"}, {"_common"}, {"_plain", "_fast"},
     {"message", "segment"},
-    {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription"}, {"broker"}, {"__init__"},
-    {"demo"}, {"cli"}, {"__main__"},
+    {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription", "starting"}, {"broker"},
+    {"__init__"}, {"supervisor"}, {"demo"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
