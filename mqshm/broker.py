@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mqshm import _native, aio, segment, stats, upkeep
@@ -13,7 +13,7 @@ from mqshm.config import Config
 from mqshm.errors import InvalidConfig, LeaseLost
 from mqshm.loan import Loan, size_of
 from mqshm.message import AckPolicy, Message, Priority, envelope
-from mqshm.observe import Observer, observed, topic_argument
+from mqshm.observe import Observer, Watch, topic_argument
 from mqshm.publisher import Publisher
 from mqshm.segment import Attachment
 from mqshm.stats import BrokerStats
@@ -91,9 +91,10 @@ class Broker(_Verbs):
         # The front's own methods: one call less on a message's path.
         self.publish = front.publish  # type: ignore[method-assign]
         self.publish_batch = front.publish_batch  # type: ignore[method-assign]
-        if observer is not None:
+        self._watch = None if observer is None else Watch(observer, _count_panic(weakref.ref(front)))
+        if self._watch is not None:
             for op in _OBSERVED:
-                setattr(self, op, observed(observer, op, getattr(self, op), topic_argument))
+                setattr(self, op, self._watch.observed(op, getattr(self, op), topic_argument))
 
     # -- receiving
 
@@ -174,7 +175,7 @@ class Broker(_Verbs):
         with self._use() as handle:
             core, policy = self._open_subscription(handle, group, patterns, options)
             made = Subscription(
-                self._attachment, self._front_module, self._front, core, patterns, group, policy, self._observer
+                self._attachment, self._front_module, self._front, core, patterns, group, policy, self._watch
             )
         with self._lock:
             self._subscriptions.add(made)
@@ -252,7 +253,11 @@ class Broker(_Verbs):
         made = envelope(id, priority, ttl, delay, headers, key, ack_timeout)
         size = size_of(nbytes, shape, dtype)
         self._check_open()
-        return Loan(self._attachment, validate_topic(topic), size, made, dtype, shape, _native.timeout_ns(timeout))
+        loan = Loan(self._attachment, validate_topic(topic), size, made, dtype, shape, _native.timeout_ns(timeout))
+        if self._watch is not None:
+            publish = self._watch.observed("publish", loan.publish, lambda _args, _result: topic)
+            loan.publish = publish  # type: ignore[method-assign]
+        return loan
 
     # -- looking, and upkeep
 
@@ -340,6 +345,17 @@ class Broker(_Verbs):
     def _use(self) -> Any:
         self._check_open()
         return self._attachment.use()
+
+
+def _count_panic(front: weakref.ref[Any]) -> Callable[[], None]:
+    """By reference: what an observer is kept by must not keep the broker open."""
+
+    def count() -> None:
+        here = front()
+        if here is not None:
+            here.trouble(lib.MQSHM_TROUBLE_PANIC)
+
+    return count
 
 
 def _pattern_names(patterns: Iterable[str]) -> tuple[str, ...]:

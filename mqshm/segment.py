@@ -28,7 +28,15 @@ import posix_ipc
 from mqshm import _native
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config
-from mqshm.errors import BrokerClosed, BrokerNotFound, ForkedHandle, InvalidConfig, TooManyPeers, VersionMismatch
+from mqshm.errors import (
+    BrokerClosed,
+    BrokerNotFound,
+    ForkedHandle,
+    InvalidConfig,
+    MQError,
+    TooManyPeers,
+    VersionMismatch,
+)
 
 _DIRECTORY = Path("/dev/shm")
 _PREFIX = "mqshm."
@@ -94,6 +102,11 @@ class Attachment:
             if self.pid != os.getpid():
                 self.reattach()
             yield self.handle
+        except MQError as error:
+            kind = _native.trouble(error)
+            if kind is not None:
+                lib.mqshm_count_trouble(self.handle, kind)
+            raise
         finally:
             self.release()
 
