@@ -32,6 +32,16 @@ from mqshm.errors import (
     TransactionTimeout,
     VersionMismatch,
 )
+from mqshm.health import (
+    HealthStatus,
+    MachineHealth,
+    ProcessHealth,
+    QueueHealth,
+    Rates,
+    Reason,
+    Thresholds,
+    Trouble,
+)
 from mqshm.loan import Loan
 from mqshm.message import AckPolicy, Delivery, Message, Priority
 from mqshm.observe import Operation
@@ -57,6 +67,7 @@ __all__ = [
     "ForkedHandle",
     "FsckReport",
     "GroupNotFound",
+    "HealthStatus",
     "InvalidConfig",
     "InvalidMessage",
     "InvalidTopic",
@@ -64,6 +75,7 @@ __all__ = [
     "LimitExceeded",
     "Loan",
     "MQError",
+    "MachineHealth",
     "MemoryLimitExceeded",
     "Message",
     "MessageExpired",
@@ -73,11 +85,16 @@ __all__ = [
     "Peeked",
     "PeerStats",
     "Priority",
+    "ProcessHealth",
     "QueueFull",
+    "QueueHealth",
+    "Rates",
+    "Reason",
     "SegmentCorrupt",
     "Subscription",
     "SubscriptionClosed",
     "SubscriptionStats",
+    "Thresholds",
     "Timeout",
     "TooManyPeers",
     "TopicStats",
@@ -85,6 +102,7 @@ __all__ = [
     "TransactionNotFound",
     "TransactionRolledBack",
     "TransactionTimeout",
+    "Trouble",
     "VersionMismatch",
     "connect",
     "destroy",

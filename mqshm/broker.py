@@ -11,6 +11,7 @@ from mqshm import _native, aio, segment, stats, upkeep
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config
 from mqshm.errors import InvalidConfig, LeaseLost
+from mqshm.health import HealthStatus, Thresholds
 from mqshm.loan import Loan, size_of
 from mqshm.message import AckPolicy, Message, Priority, envelope
 from mqshm.observe import Observer, Watch, topic_argument
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from mqshm.headers import Headers
+    from mqshm.vitals import Vitals
 
 _OBSERVED = ("publish", "publish_batch", "publish_async", "subscribe", "subscribe_batch", "create_group",
-             "delete_group", "ack", "nack", "loan", "peek", "purge", "fsck", "stats", "update_config",
+             "delete_group", "ack", "nack", "loan", "peek", "purge", "fsck", "stats", "health_check", "update_config",
              "close")  # fmt: skip
 
 
@@ -81,6 +83,7 @@ class Broker(_Verbs):
         self._front_module = _native.front()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._vitals: Vitals | None = None
         publisher = Publisher()
         handle = int(ffi.cast("uintptr_t", attachment.handle))
         front = self._front_module.Front(handle, publisher.publish, publisher.publish_batch, attachment.reattach)
@@ -285,6 +288,16 @@ class Broker(_Verbs):
         """What was counted so far, per topic, group and private subscription, and who is attached."""
         with self._use() as handle:
             return stats.snapshot(self.name, handle)
+
+    def health_check(self, thresholds: Thresholds | None = None) -> HealthStatus:
+        """How the broker is, with the reasons where it is not healthy: see `mqshm.HealthStatus`. Cheap enough for each
+        second; rates are since the look before, so the first has none."""
+        from mqshm.vitals import Vitals  # psutil is for those who look
+
+        with self._use() as handle:
+            if self._vitals is None:
+                self._vitals = Vitals(self.name)
+            return self._vitals.look(handle, self._attachment.descriptors[0], thresholds or Thresholds())
 
     def peek(self, group: str, limit: int = 10, *, max_bytes: int = 1 << 16) -> list[Peeked]:
         """Copies of messages that wait in a group, in no certain order; nothing is taken."""

@@ -6,9 +6,10 @@ from pathlib import Path
 import mqshm
 
 ORDER = [
-    {"errors"}, {"topics"}, {"config", "headers", "observe"}, {"_native"}, {"_common"}, {"_plain", "_fast"},
+    {"errors", "words"}, {"topics"}, {"config", "headers", "observe", "health"}, {"_native", "diagnosis"},
+    {"_common"}, {"_plain", "_fast"},
     {"message", "segment"},
-    {"stats", "aio", "publisher", "loan"}, {"upkeep", "subscription"}, {"broker"}, {"__init__"},
+    {"stats", "aio", "publisher", "loan"}, {"upkeep", "subscription", "vitals"}, {"broker"}, {"__init__"},
     {"demo"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
