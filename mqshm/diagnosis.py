@@ -51,9 +51,7 @@ def _reasons(seen: HealthStatus, config: Config, late: OfLate, limits: Threshold
     yield from _memory(seen)
     yield from _machine(seen, limits)
     for queue in seen.queues:
-        yield from _room(queue)
-        yield from _waiting(queue, limits)
-        yield from _lost(queue, late, limits)
+        yield from _queue(queue, late, limits)
     yield from _troubles(seen, limits)
     yield from _processes(seen)
     yield from _limits(seen, config, limits)
@@ -99,41 +97,45 @@ def _subject(queue: QueueHealth) -> str:
     return queue.group or f"pid {queue.pid}"
 
 
-def _room(queue: QueueHealth) -> Iterator[Reason]:
-    full = queue.used >= queue.buffer_size
-    if not full and not (queue.publishers_waiting and queue.used >= 0.9 * queue.buffer_size):
-        return  # who waits may be about to find the room that there is
+def _queue(queue: QueueHealth, late: OfLate, limits: Thresholds) -> Iterator[Reason]:
+    # Who waits for room may be about to find the room that there is.
+    if queue.used >= queue.buffer_size or (queue.publishers_waiting and queue.used >= 0.9 * queue.buffer_size):
+        yield _full(queue)
+    age = queue.oldest
+    if age is not None and age > (limits.waits if queue.consumers else limits.waits_alone):
+        yield _old(queue, age)
+    rates = queue.rates
+    if rates and rates.redelivered > limits.redelivered * rates.delivered and rates.redelivered * rates.seconds >= 9.5:
+        text = f"{rates.redelivered / rates.delivered:.0%} of what {queue.title} delivers was delivered before"
+        advice = "its handlers fail, die, or take longer than ack_timeout: see panics, and the consumers' logs"
+        yield Reason("redelivered", DEGRADED, _subject(queue), text, advice)
+    if late.rejected or late.dropped:
+        yield from _lost(queue, late)
+
+
+def _full(queue: QueueHealth) -> Reason:
     text = f"{queue.title} is full: {queue.used} of {queue.buffer_size}"
     if queue.publishers_waiting:
         text += f"; {count(queue.publishers_waiting, 'process waits', 'processes wait')} to publish to it"
     if queue.consumers == 0 and queue.overflow in ("block", "reject"):
         text += "; nobody receives from it"
-        yield Reason("queue_full", UNHEALTHY, _subject(queue), text, "start a consumer, or delete the group")
-    else:
-        advice = "add consumers, make them faster, or give it a larger buffer_size"
-        yield Reason("queue_full", DEGRADED, _subject(queue), text, advice)
+        return Reason("queue_full", UNHEALTHY, _subject(queue), text, "start a consumer, or delete the group")
+    advice = "add consumers, make them faster, or give it a larger buffer_size"
+    return Reason("queue_full", DEGRADED, _subject(queue), text, advice)
 
 
-def _waiting(queue: QueueHealth, limits: Thresholds) -> Iterator[Reason]:
-    if not queue.waiting or queue.oldest is None:
-        return
-    text = f"{count(queue.waiting, 'message waits', 'messages wait')} in {queue.title} for up to {time(queue.oldest)}"
-    if queue.consumers == 0 and queue.oldest > limits.waits_alone:
+def _old(queue: QueueHealth, age: float) -> Reason:
+    text = f"{count(queue.waiting, 'message waits', 'messages wait')} in {queue.title} for up to {time(age)}"
+    if queue.consumers == 0:
         advice = "start a consumer; purge or delete the group if nobody wants them"
-        yield Reason("no_consumers", DEGRADED, _subject(queue), f"{text}, and nobody receives", advice)
-    elif queue.consumers and queue.oldest > limits.waits:
-        text += f", with {count(queue.consumers, 'consumer', 'consumers')}"
-        advice = "see whether its consumers are stuck (leases, cpu, state); add consumers"
-        yield Reason("backlog_old", DEGRADED, _subject(queue), text, advice)
+        return Reason("no_consumers", DEGRADED, _subject(queue), f"{text}, and nobody receives", advice)
+    text += f", with {count(queue.consumers, 'consumer', 'consumers')}"
+    advice = "see whether its consumers are stuck (leases, cpu, state); add consumers"
+    return Reason("backlog_old", DEGRADED, _subject(queue), text, advice)
 
 
-def _lost(queue: QueueHealth, late: OfLate, limits: Thresholds) -> Iterator[Reason]:
-    rates, subject, title = queue.rates, _subject(queue), queue.title
-    again = rates.redelivered * rates.seconds if rates else 0
-    if rates and again >= 9.5 and rates.redelivered > limits.redelivered * rates.delivered:
-        text = f"{rates.redelivered / rates.delivered:.0%} of what {title} delivers was delivered before"
-        advice = "its handlers fail, die, or take longer than ack_timeout: see panics, and the consumers' logs"
-        yield Reason("redelivered", DEGRADED, subject, text, advice)
+def _lost(queue: QueueHealth, late: OfLate) -> Iterator[Reason]:
+    subject, title = _subject(queue), queue.title
     if number := late.rejected.get(title):
         text = f"{count(number, 'message', 'messages')} of {title} given up of late: rejected, or over max_attempts"
         advice = "look at them in the dead-letter queue, where there is one; mend the handler, then replay them"
