@@ -175,6 +175,8 @@ int mqshm_after_fork(mqshm_t *h);   /* in the child: takes a number of its own. 
 
 int mqshm_config_get(mqshm_t *h, mqshm_config *out);
 int mqshm_config_set(mqshm_t *h, const mqshm_config *config);
+/* The same, where it still is `was`; MQSHM_EXISTS where another process has changed it since. */
+int mqshm_config_swap(mqshm_t *h, const mqshm_config *was, const mqshm_config *config);
 
 /* Topics */
 int mqshm_topic_open(mqshm_t *h, const char *name, uint32_t size, mqshm_topic_t **out);

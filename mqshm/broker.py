@@ -270,11 +270,18 @@ class Broker(_Verbs):
             return _config(handle)
 
     def update_config(self, **changes: Any) -> Config:
-        """Changes fields of the configuration for every process, and returns what it is now."""
-        with self._lock, self._use() as handle:
-            changed = _config(handle).replace(**changes)
-            check(lib.mqshm_config_set(handle, _native.config_to_core(changed)))
-            return changed
+        """Changes fields of the configuration for every process, and returns what it is now. All of the change is
+        checked before any of it is made, and what others change meanwhile stays. What a subscription took from the
+        configuration when it was created stays as it was."""
+        was = ffi.new("mqshm_config *")
+        with self._use() as handle:
+            while True:
+                check(lib.mqshm_config_get(handle, was))
+                changed = _native.config_from_core(was).replace(**changes)
+                code = lib.mqshm_config_swap(handle, was, _native.config_to_core(changed))
+                if code != lib.MQSHM_EXISTS:  # that: another process was faster, so look again
+                    check(code)
+                    return changed
 
     @property
     def memory_usage(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import mqshm
 
 ORDER = [
-    {"errors", "words"}, {"topics"}, {"config", "headers", "observe", "health"}, {"_native", "diagnosis"},
+    {"errors", "words"}, {"topics"}, {"config", "headers", "observe", "health"}, {"_native", "diagnosis", "settings"},
     {"_common"}, {"_plain", "_fast"},
     {"message", "segment"},
     {"stats", "aio", "publisher", "loan"}, {"upkeep", "subscription", "vitals"}, {"broker"}, {"__init__"},
