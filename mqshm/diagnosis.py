@@ -98,8 +98,11 @@ def _subject(queue: QueueHealth) -> str:
 
 
 def _queue(queue: QueueHealth, late: OfLate, limits: Thresholds) -> Iterator[Reason]:
-    # Who waits for room may be about to find the room that there is.
-    if queue.used >= queue.buffer_size or (queue.publishers_waiting and queue.used >= 0.9 * queue.buffer_size):
+    # A full one that drops is as it was meant to be. Who waits for room may be about to find the room that there is.
+    waits = queue.overflow in ("block", "reject")
+    if waits and (
+        queue.used >= queue.buffer_size or (queue.publishers_waiting and queue.used >= 0.9 * queue.buffer_size)
+    ):
         yield _full(queue)
     age = queue.oldest
     if age is not None and age > (limits.waits if queue.consumers else limits.waits_alone):
@@ -117,7 +120,7 @@ def _full(queue: QueueHealth) -> Reason:
     text = f"{queue.title} is full: {queue.used} of {queue.buffer_size}"
     if queue.publishers_waiting:
         text += f"; {count(queue.publishers_waiting, 'process waits', 'processes wait')} to publish to it"
-    if queue.consumers == 0 and queue.overflow in ("block", "reject"):
+    if queue.consumers == 0:
         text += "; nobody receives from it"
         return Reason("queue_full", UNHEALTHY, _subject(queue), text, "start a consumer, or delete the group")
     advice = "add consumers, make them faster, or give it a larger buffer_size"

@@ -209,8 +209,9 @@ class HealthStatus:
 
     @property
     def errors(self) -> int:
-        """Operations that failed in any process since the broker was made, for the broker's reasons."""
-        return sum(trouble.count for kind, trouble in self.troubles.items() if kind != "panic")
+        """Operations that failed in any process since the broker was made, for the broker's reasons; without those that
+        found a subscription full, which is troubles["full"]."""
+        return sum(trouble.count for kind, trouble in self.troubles.items() if kind not in ("full", "panic"))
 
     @property
     def panics(self) -> int:
