@@ -13,7 +13,9 @@ from types import ModuleType
 from . import harness, report
 from .peers import MODULES, present
 
-QUESTIONS = ["limits", "pingpong", "stream", "pool", "fanout", "priorities", "flat", "tail", "idle", "profile"]
+QUESTIONS = [
+    *("limits", "pingpong", "stream", "pool", "fanout", "priorities", "flat", "tail", "idle", "health", "profile"),
+]
 
 
 def arguments() -> argparse.Namespace:

@@ -33,6 +33,7 @@
 #define MQI_PRIORITIES 5        /* rings: 0 is priority 40 (served first), 4 is priority 0 */
 #define MQI_MAX_CAPACITY (1u << 24) /* slots of one subscription, less one: an index has 24 bits */
 #define MQI_GROUP 64            /* slots that share one free hint */
+#define MQI_TROUBLES 6          /* kinds of what can go wrong in a process: enum mqshm_trouble */
 #define MQI_NAME_MAX 255        /* bytes of a group's name */
 #define MQI_TOPIC_MAX 4096      /* bytes of a topic: 1024 characters */
 
@@ -179,15 +180,20 @@ struct peer_shm {
 	uint32_t busy;        /* operations under way in the process; memory is given back only when it was seen 0 */
 	uint16_t role;        /* enum mqshm_role */
 	uint16_t expedited;   /* whether a fast barrier reaches the process */
-	uint64_t commit_block; /* what the peer's slots in SETTLING are decided by: written by it before the first of them; */
-	uint64_t commit_gen;   /* the row's next life begins with none */
-	uint32_t commit_bit;
+	/* What went wrong in the process, by enum mqshm_trouble. A later process on the row counts on; when it was tells
+	 * whether it was this one. */
+	uint64_t troubles[MQI_TROUBLES];
+	uint32_t trouble_s[MQI_TROUBLES]; /* wall, of the last */
+	uint32_t loans;       /* payloads that the process has on loan */
 
 	MQI_OWN_LINE uint32_t bell;        /* futex: rung for a peer that waits; any process */
 
 	MQI_OWN_LINE uint64_t touched[MQI_SUBS / 64]; /* subscriptions whose words may name it: set by it before its first claim there,
 	                                    cleared in JOINING by the row's next life */
 	char name[64];        /* of the program, for people */
+	uint64_t commit_block; /* what the peer's slots in SETTLING are decided by: written by it before the first of them; */
+	uint64_t commit_gen;   /* the row's next life begins with none */
+	uint32_t commit_bit;
 };
 
 /* Counters of one row: a single writer, the row's process; a later process on the same row counts on. Readers sum over
@@ -388,6 +394,7 @@ struct header_shm {
 	uint64_t started;      /* ms:48 | tries:16: CAS by who starts a supervisor; the elected one sets tries to 0 */
 
 	MQI_OWN_LINE uint64_t memory_waiters[MQI_PEERS / 64]; /* publishers that wait for memory */
+	uint32_t memory_high;  /* whether memory is past its high-water mark: set above it, cleared well below, by who looks */
 
 	MQI_OWN_LINE pthread_mutex_t control; /* robust: attach, create, delete, configure. Never on the path of a message */
 
@@ -403,6 +410,7 @@ struct header_shm {
 _Static_assert(sizeof(struct area_shm) == 24, "area");
 _Static_assert(sizeof(struct unit_shm) == 40, "unit");
 _Static_assert(sizeof(struct peer_shm) == 896, "peer");
+_Static_assert(offsetof(struct peer_shm, bell) == 128, "peer.bell");
 _Static_assert(sizeof(struct sub_counters_shm) == 64, "sub counters");
 _Static_assert(offsetof(struct sub_shm, areas) == 128, "sub.areas");
 _Static_assert(offsetof(struct sub_shm, head) == 384, "sub.head");

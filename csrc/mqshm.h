@@ -39,6 +39,19 @@ enum mqshm_role {
 };
 enum mqshm_overflow { MQSHM_BLOCK = 0, MQSHM_REJECT = 1, MQSHM_DROP_OLDEST = 2, MQSHM_DROP_NEW = 3 };
 
+/* What can go wrong in a process, as it is counted. */
+enum mqshm_trouble {
+	MQSHM_TROUBLE_FULL = 0,       /* a publish that found a subscription full */
+	MQSHM_TROUBLE_MEMORY = 1,     /* no memory: the limit, or /dev/shm */
+	MQSHM_TROUBLE_LEASE = 2,      /* a lease was over when its message was settled */
+	MQSHM_TROUBLE_CORRUPT = 3,    /* the segment holds what no mqshm wrote */
+	MQSHM_TROUBLE_OTHER = 4,      /* too many of something, a system call */
+	MQSHM_TROUBLE_PANIC = 5,      /* a handler or an observer raised */
+	MQSHM_TROUBLES = 6
+};
+/* The high-water mark, in percent of max_memory_usage: passed at the one, left below the other. */
+enum mqshm_high_water { MQSHM_MEMORY_HIGH = 80, MQSHM_MEMORY_CLEAR = 70 };
+
 typedef struct mqshm mqshm_t;               /* this process's view of one broker */
 typedef struct mqshm_topic mqshm_topic_t;   /* a topic and who receives it, cached in this process; lives as long as the handle */
 typedef struct mqshm_sub mqshm_sub_t;       /* this process's view of one subscription */
@@ -112,9 +125,34 @@ typedef struct {
 typedef struct {
 	uint32_t row, state, role;
 	uint64_t pid, start_ticks, pid_ns, attached_ns;
-	uint32_t alive;
+	uint32_t alive, loans;
 	char name[64];
 } mqshm_peer_stats;
+
+/* A look at one subscription. `waiting` and what is beside it are counted, or where `sampled` is set, estimated. */
+typedef struct {
+	uint64_t delivered, settled, redelivered, nacked, rejected, expired, dropped, published;
+	uint64_t waiting, in_flight, later, used, capacity, created_ns;
+	uint64_t waiting_by_ring[5];
+	uint64_t oldest_ns[5];          /* wall, by ring: when the message that waits longest was published; 0: none waits */
+	uint64_t word;                  /* changes when the row is used again */
+	uint32_t row, private_owner, ack, overflow, max_attempts;
+	uint32_t consumers;             /* processes that have it open */
+	uint32_t publishers;            /* processes that wait for a free slot */
+	uint32_t sampled;
+} mqshm_sub_health;
+
+typedef struct {
+	uint64_t memory_used, memory_limit;
+	uint64_t created_ns, published, bytes;
+	uint64_t troubles[6];           /* by enum mqshm_trouble, of all processes so far */
+	uint64_t trouble_s[6];          /* wall seconds of the last of each; 0: never */
+	uint32_t trouble_peer[6];       /* in whose row it was counted */
+	uint32_t topics, subscriptions, peers, publishers /* that wait for memory */;
+	uint32_t memory_high;           /* past the high-water mark, and not back below yet */
+	uint32_t damaged;               /* subscriptions that make no sense */
+	char damage[256];               /* what is wrong with the first of them, for people */
+} mqshm_health;
 
 /* What fsck found. All but the first line should be 0 in a broker at rest. */
 typedef struct {
@@ -142,6 +180,8 @@ int mqshm_after_fork(mqshm_t *h);   /* in the child: takes a number of its own. 
 
 int mqshm_config_get(mqshm_t *h, mqshm_config *out);
 int mqshm_config_set(mqshm_t *h, const mqshm_config *config);
+/* The same, where it still is `was`; MQSHM_EXISTS where another process has changed it since. */
+int mqshm_config_swap(mqshm_t *h, const mqshm_config *was, const mqshm_config *config);
 
 /* Topics */
 int mqshm_topic_open(mqshm_t *h, const char *name, uint32_t size, mqshm_topic_t **out);
@@ -239,10 +279,17 @@ int mqshm_tick(mqshm_t *h);                     /* fires what is due, renews hin
 int mqshm_stats_get(mqshm_t *h, mqshm_stats *out);
 int mqshm_sub_stats_get(mqshm_t *h, uint32_t row, mqshm_sub_stats *out); /* MQSHM_NOT_FOUND: row unused; MQSHM_INVALID: past the last */
 int mqshm_peer_stats_get(mqshm_t *h, uint32_t row, mqshm_peer_stats *out);
+/* The whole broker at one look, cheap enough to be taken each second: subs has room for `room` rows, of which
+ * out->subscriptions are filled; leases[row] counts the messages that the peer of that row holds, for 512 rows. Nothing
+ * is written but memory_high where the mark is passed. The handle is entered for one subscription at a time. */
+int mqshm_health_get(mqshm_t *h, mqshm_health *out, mqshm_sub_health *subs, uint32_t room, uint64_t *leases);
+/* Name and patterns of a subscription, each ended by NUL; *size is what they need, which may be more than `room`. */
+int mqshm_sub_text(mqshm_t *h, uint32_t row, char *text, uint32_t room, uint32_t *size);
+int mqshm_count_trouble(mqshm_t *h, uint32_t kind);
 int mqshm_browse(mqshm_t *h, uint32_t row, uint32_t *cursor, mqshm_delivery *out, void *copy, uint64_t copy_size);
 int mqshm_purge(mqshm_sub_t *s, uint64_t *purged);
 int mqshm_fsck(mqshm_t *h, int repair, mqshm_fsck_report *out);
-int mqshm_memory_used(mqshm_t *h, uint64_t *bytes);
+int mqshm_memory_used(mqshm_t *h, uint64_t *bytes); /* as it is counted against the limit */
 
 /* For the front of the four verbs: the same functions as a table. */
 typedef struct {

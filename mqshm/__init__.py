@@ -32,6 +32,16 @@ from mqshm.errors import (
     TransactionTimeout,
     VersionMismatch,
 )
+from mqshm.health import (
+    HealthStatus,
+    MachineHealth,
+    ProcessHealth,
+    QueueHealth,
+    Rates,
+    Reason,
+    Thresholds,
+    Trouble,
+)
 from mqshm.loan import Loan
 from mqshm.message import AckPolicy, Delivery, Message, Priority
 from mqshm.observe import Operation
@@ -58,6 +68,7 @@ __all__ = [
     "ForkedHandle",
     "FsckReport",
     "GroupNotFound",
+    "HealthStatus",
     "InvalidConfig",
     "InvalidMessage",
     "InvalidTopic",
@@ -65,6 +76,7 @@ __all__ = [
     "LimitExceeded",
     "Loan",
     "MQError",
+    "MachineHealth",
     "MemoryLimitExceeded",
     "Message",
     "MessageExpired",
@@ -74,11 +86,16 @@ __all__ = [
     "Peeked",
     "PeerStats",
     "Priority",
+    "ProcessHealth",
     "QueueFull",
+    "QueueHealth",
+    "Rates",
+    "Reason",
     "SegmentCorrupt",
     "Subscription",
     "SubscriptionClosed",
     "SubscriptionStats",
+    "Thresholds",
     "Timeout",
     "TooManyPeers",
     "TopicStats",
@@ -87,6 +104,7 @@ __all__ = [
     "TransactionNotFound",
     "TransactionRolledBack",
     "TransactionTimeout",
+    "Trouble",
     "VersionMismatch",
     "connect",
     "destroy",

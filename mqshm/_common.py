@@ -23,6 +23,7 @@ _TOPICS = 4096
 
 OK, FORKED = lib.MQSHM_OK, lib.MQSHM_FORKED
 _NO_ROOM = (lib.MQSHM_FULL, lib.MQSHM_NO_MEMORY)
+_TROUBLES = {**_native.TROUBLES, UNREADABLE: lib.MQSHM_TROUBLE_LEASE}
 GO_ON = (lib.MQSHM_OK, lib.MQSHM_TIMEOUT, lib.MQSHM_INTERRUPTED)
 
 _raise_result: Callable[..., NoReturn] = _native.raise_result
@@ -134,10 +135,26 @@ class Sending:
     def abandon(self) -> None:
         self.closed = self._abandoned = True
 
+    def _fail(self, code: int, seqs: Sequence[int] | None = None) -> NoReturn:
+        kind = _TROUBLES.get(code)
+        if kind is not None:
+            self.trouble(kind)  # the core's reason stays
+        fail(code, seqs)
+
+    def trouble(self, kind: int) -> None:
+        """Counts what went wrong in this process, for the broker's health."""
+        if self.closed:
+            return
+        cell = self._enter()
+        try:
+            lib.mqshm_count_trouble(self._core, kind)
+        finally:
+            self._leave(cell)
+
     def _failed(self, code: int) -> None:
         """Returns where the call is to be made again."""
         if code != FORKED or self._attached == epoch:
-            fail(FRONT_CLOSED if self.closed else code)
+            self._fail(FRONT_CLOSED if self.closed else code)
         self._reattach()
         self._attached = epoch
 
@@ -164,7 +181,7 @@ class Sending:
             try:
                 code = lib.mqshm_topic_name(self._core, number, text, size)
                 if code != OK:
-                    fail(code)
+                    self._fail(code)
                 name = self._names[number] = ffi.unpack(text[0], size[0]).decode(errors="surrogateescape")
             finally:
                 self._leave(cell)
@@ -200,8 +217,8 @@ class Sending:
                 patience = patience or Patience(timeout_ns)
                 code = self._again(code, pointer, size, patience)
                 if code != OK:
-                    fail(code)
-            fail(FRONT_CLOSED)
+                    self._fail(code)
+            self._fail(FRONT_CLOSED)
         finally:
             self._leave(cell)
 
@@ -229,8 +246,8 @@ class Sending:
                     return _numbers(before, seqs, done)
                 code = self._again(code, pointer, sizes[done] if done < count else 0, patience)
                 if code != OK:
-                    fail(code, _numbers(before, seqs, done))
-            fail(FRONT_CLOSED, _numbers(before, seqs, done))
+                    self._fail(code, _numbers(before, seqs, done))
+            self._fail(FRONT_CLOSED, _numbers(before, seqs, done))
         finally:
             self._leave(cell)
 
@@ -322,6 +339,15 @@ class Received:
     def nack(self) -> None:
         self._nack(0)
 
+    def _raised(self, kind: type[BaseException]) -> None:
+        """The block of `with message:` was left by an exception of this kind."""
+        if issubclass(kind, Exception):  # and not by Ctrl-C, or the end of a task
+            self._panicked()
+        self.nack()
+
+    def _panicked(self) -> None:
+        self._receiver._front.trouble(lib.MQSHM_TROUBLE_PANIC)
+
     def _nack(self, delay_ms: int) -> None:
         self._not_settled()
         self._end(NACK, delay_ms, "")
@@ -343,7 +369,7 @@ class Received:
         finally:
             front._leave(cell)
         if code != OK:
-            fail(code)
+            front._fail(code)
 
     def _not_settled(self) -> None:
         if self.settled:
@@ -352,7 +378,7 @@ class Received:
     def _failed(self, code: int) -> None:
         """Returns where there is nothing wrong: receiving has settled it, and now it is acked."""
         if code != ALREADY_SETTLED or not self._unasked:
-            fail(code)
+            self._receiver._front._fail(code)
         self._unasked = False  # type: ignore[misc]  # a slot of the subclass
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:

@@ -71,6 +71,29 @@ def check(code: int) -> None:
         raise_result(code, reason())
 
 
+TROUBLES = {
+    lib.MQSHM_FULL: lib.MQSHM_TROUBLE_FULL,
+    lib.MQSHM_NO_MEMORY: lib.MQSHM_TROUBLE_MEMORY,
+    lib.MQSHM_LEASE_LOST: lib.MQSHM_TROUBLE_LEASE,
+    lib.MQSHM_CORRUPT: lib.MQSHM_TROUBLE_CORRUPT,
+    lib.MQSHM_TOO_MANY: lib.MQSHM_TROUBLE_OTHER,
+    lib.MQSHM_SYSTEM: lib.MQSHM_TROUBLE_OTHER,
+}
+"""Results that say something of the broker, not of a mistake in the call: they are counted for its health."""
+
+_TROUBLE_ERRORS = tuple(
+    (_ERRORS[code][0] if code in _ERRORS else errors.MQError, kind) for code, kind in TROUBLES.items()
+)
+
+
+def trouble(error: errors.MQError) -> int | None:
+    """As what the error is counted; None: it is not."""
+    for kind, number in _TROUBLE_ERRORS:
+        if isinstance(error, kind) and (kind is not errors.MQError or type(error) is kind):
+            return int(number)
+    return None
+
+
 _front: ModuleType | None = None
 
 

@@ -171,7 +171,7 @@ class Receiver(Taking):
             if code == OK:
                 acked += 1
             elif code not in (LEASE_LOST, ALREADY_SETTLED):
-                fail(code)
+                self._front._fail(code)
         return acked
 
     def _take(self, max: int) -> list[Message]:
@@ -216,7 +216,7 @@ class Receiver(Taking):
             return message
         lease.end = NOTHING  # it went to another before it was copied
         if code != LEASE_LOST:
-            fail(code)
+            self._front._fail(code)
         return None
 
 
@@ -298,14 +298,14 @@ class _Lease:
         """The payload of a lazy one."""
         if self.data is None:
             if self.end == NOTHING:
-                fail(UNREADABLE)
+                self.receiver._front._fail(UNREADABLE)
             front = self.receiver._front
             cell = front._enter()
             try:
                 ends = not self.settled and self.receiver._ack == lib.MQSHM_ACK_TIMEOUT and self.epoch == _common.epoch
                 copy = _leased(self.delivery, self.delivery.data, self.delivery.size) if ends else None
                 if ends and copy is None:
-                    fail(UNREADABLE)  # another's by now
+                    front._fail(UNREADABLE)  # another's by now
                 data = _copy(self.delivery.data, self.delivery.size) if copy is None else copy
             finally:
                 front._leave(cell)
@@ -319,7 +319,7 @@ class _Lease:
         if self.receiver._front.closed:
             fail(FRONT_CLOSED)
         if self.end == NOTHING:
-            fail(UNREADABLE)
+            self.receiver._front._fail(UNREADABLE)
         self.viewed = True
         self.views.append(None)
         self.receiver._front._views.append(None)
@@ -460,7 +460,7 @@ class Message(Received):
             self.ack()
             return
         try:
-            self.nack()
+            self._raised(kind)
         except Exception:
             pass  # the exception that is under way says more
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mqshm import _native, aio, segment, starting, stats, upkeep
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config, seconds
 from mqshm.errors import InvalidConfig, InvalidMessage, LeaseLost
+from mqshm.health import HealthStatus, Thresholds
 from mqshm.loan import Loan, size_of
 from mqshm.message import AckPolicy, Message, Priority, envelope
-from mqshm.observe import Observer, observed, topic_argument
+from mqshm.observe import Observer, Watch, topic_argument
 from mqshm.publisher import Publisher
 from mqshm.segment import Attachment
 from mqshm.stats import BrokerStats
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from mqshm.headers import Headers
+    from mqshm.vitals import Vitals
 
 _OBSERVED = ("publish", "publish_batch", "publish_async", "subscribe", "subscribe_batch", "create_group",
-             "delete_group", "ack", "nack", "loan", "peek", "purge", "fsck", "stats", "update_config",
+             "delete_group", "ack", "nack", "loan", "peek", "purge", "fsck", "stats", "health_check", "update_config",
              "begin", "commit", "rollback", "close")  # fmt: skip
 
 
@@ -92,6 +94,7 @@ class Broker(_Verbs):
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._transactions = Transactions()
+        self._vitals: Vitals | None = None
         publisher = Publisher(self._transactions)
         handle = int(ffi.cast("uintptr_t", attachment.handle))
         front = self._front_module.Front(handle, publisher.publish, publisher.publish_batch, attachment.reattach)
@@ -102,9 +105,10 @@ class Broker(_Verbs):
         # The front's own methods: one call less on a message's path.
         self.publish = front.publish  # type: ignore[method-assign]
         self.publish_batch = front.publish_batch  # type: ignore[method-assign]
-        if observer is not None:
+        self._watch = None if observer is None else Watch(observer, _count_panic(weakref.ref(front)))
+        if self._watch is not None:
             for op in _OBSERVED:
-                setattr(self, op, observed(observer, op, getattr(self, op), topic_argument))
+                setattr(self, op, self._watch.observed(op, getattr(self, op), topic_argument))
 
     # -- receiving
 
@@ -185,7 +189,7 @@ class Broker(_Verbs):
         with self._use() as handle:
             core, policy = self._open_subscription(handle, group, patterns, options)
             made = Subscription(
-                self._attachment, self._front_module, self._front, core, patterns, group, policy, self._observer
+                self._attachment, self._front_module, self._front, core, patterns, group, policy, self._watch
             )
         with self._lock:
             self._subscriptions.add(made)
@@ -263,7 +267,11 @@ class Broker(_Verbs):
         made = envelope(id, priority, ttl, delay, headers, key, ack_timeout)
         size = size_of(nbytes, shape, dtype)
         self._check_open()
-        return Loan(self._attachment, validate_topic(topic), size, made, dtype, shape, _native.timeout_ns(timeout))
+        loan = Loan(self._attachment, validate_topic(topic), size, made, dtype, shape, _native.timeout_ns(timeout))
+        if self._watch is not None:
+            publish = self._watch.observed("publish", loan.publish, lambda _args, _result: topic)
+            loan.publish = publish  # type: ignore[method-assign]
+        return loan
 
     # -- transactions
 
@@ -297,11 +305,18 @@ class Broker(_Verbs):
             return _config(handle)
 
     def update_config(self, **changes: Any) -> Config:
-        """Changes fields of the configuration for every process, and returns what it is now."""
-        with self._lock, self._use() as handle:
-            changed = _config(handle).replace(**changes)
-            check(lib.mqshm_config_set(handle, _native.config_to_core(changed)))
-            return changed
+        """Changes fields of the configuration for every process, and returns what it is now. All of the change is
+        checked before any of it is made, and what others change meanwhile stays. What a subscription took from the
+        configuration when it was created stays as it was."""
+        was = ffi.new("mqshm_config *")
+        with self._use() as handle:
+            while True:
+                check(lib.mqshm_config_get(handle, was))
+                changed = _native.config_from_core(was).replace(**changes)
+                code = lib.mqshm_config_swap(handle, was, _native.config_to_core(changed))
+                if code != lib.MQSHM_EXISTS:  # that: another process was faster, so look again
+                    check(code)
+                    return changed
 
     @property
     def memory_usage(self) -> int:
@@ -315,6 +330,16 @@ class Broker(_Verbs):
         """What was counted so far, per topic, group and private subscription, and who is attached."""
         with self._use() as handle:
             return stats.snapshot(self.name, handle)
+
+    def health_check(self, thresholds: Thresholds | None = None) -> HealthStatus:
+        """How the broker is, with the reasons where it is not healthy: see `mqshm.HealthStatus`. Cheap enough for each
+        second; rates are since the look before, so the first has none."""
+        from mqshm.vitals import Vitals  # psutil is for those who look
+
+        with self._use() as handle:
+            if self._vitals is None:
+                self._vitals = Vitals(self.name)
+            return self._vitals.look(handle, self._attachment.descriptors[0], thresholds or Thresholds())
 
     def peek(self, group: str, limit: int = 10, *, max_bytes: int = 1 << 16) -> list[Peeked]:
         """Copies of messages that wait in a group, in no certain order; nothing is taken."""
@@ -375,6 +400,17 @@ class Broker(_Verbs):
     def _use(self) -> Any:
         self._check_open()
         return self._attachment.use()
+
+
+def _count_panic(front: weakref.ref[Any]) -> Callable[[], None]:
+    """By reference: what an observer is kept by must not keep the broker open."""
+
+    def count() -> None:
+        here = front()
+        if here is not None:
+            here.trouble(lib.MQSHM_TROUBLE_PANIC)
+
+    return count
 
 
 def _pattern_names(patterns: Iterable[str]) -> tuple[str, ...]:

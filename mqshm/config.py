@@ -81,11 +81,24 @@ class Config:
 
     def replace(self, **changes: Any) -> Config:
         """A copy with these fields changed."""
+        for name in changes.keys() & FIXED.keys():
+            raise InvalidConfig(f"{name} cannot change while the broker is there: {FIXED[name]}")
         unknown = changes.keys() - FIELDS
         if unknown:
             raise InvalidConfig(f"no such field: {', '.join(sorted(unknown))}; there are {', '.join(sorted(FIELDS))}")
         return dataclasses.replace(self, **changes)
 
+
+FIXED = {
+    "name": "it is what processes find the broker by; make another one",
+    "mode": "who may use it is said when it is made; chmod /dev/shm/mqshm.NAME for those who connect from now on",
+    "buffer_size": "a group's is said when it is created; default_buffer_size is for those that come",
+    "ack": "a group's is said when it is created; delete_group it first",
+    "ack_timeout": "a group's is said when it is created; default_ack_timeout is for those that come",
+    "prefetch": "a group's is said when it is created; delete_group it first",
+    "priorities": "there are five in every broker",
+}
+"""What one might look for among the fields, and is said once and for all."""
 
 FIELDS = frozenset(field.name for field in dataclasses.fields(Config))
 

@@ -6,16 +6,16 @@ import enum
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from time import perf_counter
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mqshm import _native, headers
-from mqshm.errors import InvalidMessage, LeaseLost
+from mqshm.errors import InvalidMessage
 from mqshm.headers import Headers, HeaderValue
-from mqshm.observe import Observer, observed
+from mqshm.observe import Watch, topic_of_message
 
 if TYPE_CHECKING:
     import numpy
@@ -280,22 +280,29 @@ def delivery_class(front: ModuleType) -> type[Delivery]:
     )
 
 
-def observed_delivery_class(front: ModuleType, observer: Observer) -> type[Delivery]:
+def observed_delivery_class(front: ModuleType, watch: Watch) -> type[Delivery]:
     """The same, reporting what is done with the messages."""
-    base = delivery_class(front)
+    base: Any = delivery_class(front)
 
     def reporting(op: str) -> Callable[..., Any]:
         method: Callable[..., Any] = getattr(base, op)
-        return observed(observer, op, method, lambda args, _result: args[0].topic)
+        return watch.observed(op, method, topic_of_message)
 
-    def leave(self: Any, kind: Any, _error: Any, _trace: Any) -> None:
+    def leave(self: Any, kind: Any, error: Any, trace: Any) -> None:
         if self.settled:
             return
         if kind is None:
             self.ack()
-        else:
-            with suppress(LeaseLost):  # what went wrong inside is what the caller must hear of
-                self.nack()
+            return
+        start, failed = perf_counter(), None
+        try:
+            base.nack(self)
+        except Exception as raised:
+            failed = raised  # what went wrong inside is what the caller must hear of
+        panic = error if issubclass(kind, Exception) else None
+        if panic is not None:
+            self._panicked()
+        watch.report("nack", start, failed, topic_of_message, (self,), panic=panic)
 
     verbs: dict[str, Any] = {op: reporting(op) for op in ("ack", "nack", "reject", "extend")}
     return type("Delivery", (base,), {"__slots__": (), "__module__": __name__, "__exit__": leave, **verbs})

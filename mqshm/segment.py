@@ -34,6 +34,7 @@ from mqshm.errors import (
     BrokerNotFound,
     ForkedHandle,
     InvalidConfig,
+    MQError,
     Timeout,
     TooManyPeers,
     VersionMismatch,
@@ -106,6 +107,11 @@ class Attachment:
             if self.pid != os.getpid():
                 self.reattach()
             yield self.handle
+        except MQError as error:
+            kind = _native.trouble(error)
+            if kind is not None:
+                lib.mqshm_count_trouble(self.handle, kind)
+            raise
         finally:
             self.release()
 

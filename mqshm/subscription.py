@@ -14,7 +14,7 @@ from mqshm._native import check, ffi, lib
 from mqshm.config import OVERFLOWS, Config, check_backoff, check_buffer_size, check_count, check_overflow, seconds
 from mqshm.errors import BrokerClosed, InvalidConfig, SubscriptionClosed
 from mqshm.message import AckPolicy, Delivery, delivery_class, observed_delivery_class
-from mqshm.observe import Observer, observed, topic_of_result
+from mqshm.observe import Watch, topic_of_message, topic_of_result
 from mqshm.segment import Attachment
 
 if TYPE_CHECKING:
@@ -139,21 +139,22 @@ class Subscription:
 
     def __init__(
         self, attachment: Attachment, front_module: Any, front: Any, core: Any, patterns: Sequence[str],
-        group: str | None, ack: AckPolicy, observer: Observer | None,
+        group: str | None, ack: AckPolicy, watch: Watch | None,
     ) -> None:  # fmt: skip
         self.patterns = tuple(patterns)
         self.group = group
         self.ack_policy = ack
-        cls = delivery_class(front_module) if observer is None else observed_delivery_class(front_module, observer)
+        cls = delivery_class(front_module) if watch is None else observed_delivery_class(front_module, watch)
         receiver = front_module.Receiver(front, int(ffi.cast("uintptr_t", core)), int(ack), cls)
         # Its own methods in the place of those declared above: one call less on a message's path.
         self.receive = receiver.receive  # type: ignore[method-assign]
         self.receive_nowait = receiver.receive_nowait  # type: ignore[method-assign]
         self.receive_batch = receiver.receive_batch  # type: ignore[method-assign]
         self.ack_batch = receiver.ack_batch  # type: ignore[method-assign]
-        if observer is not None:
-            for name in ("receive", "receive_nowait", "receive_batch"):
-                setattr(self, name, observed(observer, name, getattr(receiver, name), topic_of_result))
+        if watch is not None:
+            for name in ("receive", "receive_nowait", "receive_batch", "receive_async"):
+                setattr(self, name, watch.observed(name, getattr(self, name), topic_of_result))
+            self.ack_batch = watch.observed("ack_batch", receiver.ack_batch, topic_of_message)  # type: ignore[method-assign]
         self._receiver = receiver
         self._attachment = attachment
         self._core = core
@@ -195,7 +196,7 @@ class Subscription:
         """As `receive`, for asyncio: the loop goes on meanwhile. A cancelled call has taken no message."""
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            message = self.receive_nowait()
+            message: Delivery | None = self._receiver.receive_nowait()
             if message is not None:
                 return message
             left = None if ends is None else ends - time.monotonic()

@@ -39,13 +39,23 @@ int mqshm_config_get(mqshm_t *h, mqshm_config *out)
 	return mqi_config_load(h->hdr, out, &version) ? MQSHM_OK : load_locked(h, out);
 }
 
-int mqshm_config_set(mqshm_t *h, const mqshm_config *config)
+/* Every operation of every process looks at the version. */
+static int set(mqshm_t *h, const mqshm_config *was, const mqshm_config *config)
 {
+	mqshm_config now;
+	uint64_t version;
 	if (h->forks != mqi_fork_count()) return MQSHM_FORKED;
 	int rc = mqi_config_check(config);
-	if (rc == MQSHM_OK) rc = mqi_control_lock(h); /* every operation of every process looks at the version */
+	if (rc == MQSHM_OK) rc = mqi_control_lock(h);
 	if (rc != MQSHM_OK) return rc;
-	mqi_config_store(h->hdr, config);
+	if (was && !mqi_config_load(h->hdr, &now, &version))
+		rc = mqi_fail(MQSHM_CORRUPT, "the configuration changes under its lock");
+	else if (was && memcmp(was, &now, sizeof now) != 0)
+		rc = mqi_fail(MQSHM_EXISTS, "another process has changed the configuration meanwhile");
+	else mqi_config_store(h->hdr, config);
 	mqi_control_unlock(h);
-	return MQSHM_OK;
+	return rc;
 }
+
+int mqshm_config_set(mqshm_t *h, const mqshm_config *config) { return set(h, NULL, config); }
+int mqshm_config_swap(mqshm_t *h, const mqshm_config *was, const mqshm_config *config) { return set(h, was, config); }

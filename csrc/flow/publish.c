@@ -338,9 +338,16 @@ int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out)
 		out->data = mqi_block_data(mqi_block(h, out->block));
 		out->size = size;
 		out->room = mqi_block_room(size + room);
+		MQI_COUNT(h->row->loans, 1);
 	}
 	mqi_leave(h);
 	return rc;
+}
+
+static void loan_ended(struct mqshm *h)
+{
+	uint32_t loans = mqi_load_rlx(&h->row->loans); /* what was read from the segment may be anything */
+	if (loans) mqi_store_rlx(&h->row->loans, loans - 1);
 }
 
 int mqshm_loan_return(mqshm_t *h, mqshm_loan *loan)
@@ -348,6 +355,7 @@ int mqshm_loan_return(mqshm_t *h, mqshm_loan *loan)
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
 	mqi_block_return(h, loan->block, loan->gen);
+	loan_ended(h);
 	mqi_leave(h);
 	loan->data = NULL;
 	return MQSHM_OK;
@@ -389,6 +397,7 @@ int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqs
 	if (rc == MQSHM_OK) {
 		*seq = m.seq;
 		loan->data = NULL;
+		loan_ended(h);
 	}
 	mqi_leave(h);
 	return rc;

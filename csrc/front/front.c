@@ -317,7 +317,7 @@ static PyObject *message_enter(PyObject *m, PyObject *Py_UNUSED(unused)) { retur
 static PyObject *message_exit(Message *m, PyObject *const *args, Py_ssize_t n)
 {
 	if (m->settled || n == 0 || args[0] == Py_None) return m->settled ? Py_NewRef(Py_None) : message_ack(m, NULL);
-	PyObject *nothing = call(m, "nack", PyTuple_New(0));
+	PyObject *nothing = call(m, "_raised", PyTuple_Pack(1, args[0]));
 	if (nothing || !PyErr_ExceptionMatches(PyExc_Exception)) return nothing;
 	return PyErr_Clear(), Py_NewRef(Py_None); /* the exception that is under way says more */
 }

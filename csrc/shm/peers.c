@@ -42,6 +42,7 @@ static void write_row(struct mqshm *h, struct peer_shm *row, const char *program
 	mqi_store_rlx(&row->pid_ns, h->identity.pid_ns);
 	mqi_store_rlx(&row->attached_ns, mqi_wall_ns());
 	mqi_store_rlx(&row->busy, 0);
+	mqi_store_rlx(&row->loans, 0);
 	mqi_store_rlx(&row->role, (uint16_t)role);
 	mqi_store_rlx(&row->expedited, mqi_global_barrier_register());
 	for (size_t i = 0; i < sizeof row->name; i++) mqi_store_rlx(&row->name[i], i < length ? program[i] : 0);

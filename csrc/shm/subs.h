@@ -50,6 +50,8 @@ static inline bool mqi_text_next(const char **at, const char *end, const char **
 int mqi_view(struct mqshm *h, uint32_t row, struct mqshm_sub **out);
 /* The same also of a row in CLOSING: for who empties it, or repairs after the dead in it. */
 int mqi_view_closing(struct mqshm *h, uint32_t row, struct mqshm_sub **out);
+/* A view for one look, in the caller's memory: until the handle is left, and without counters of its own. */
+int mqi_view_look(struct mqshm *h, uint32_t row, struct mqshm_sub *out);
 /* Whether the slots behind a view are still this subscription's: also while it is closing, for deliveries in hand. Asked
  * once per operation, which then may go on: the memory stays for as long as the operation lasts. */
 static inline bool mqi_view_holds(const struct mqshm_sub *s)

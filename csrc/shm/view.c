@@ -82,10 +82,9 @@ static void fill_cursors(struct mqshm_sub *v)
 	v->spin = (struct mqi_spin){0};
 }
 
-static int make(struct mqshm *h, uint32_t row, uint64_t word, struct mqshm_sub **out)
+/* All but the counters. *v is zero. */
+static int fill(struct mqshm *h, uint32_t row, uint64_t word, struct mqshm_sub *v)
 {
-	struct mqshm_sub *v = calloc(1, sizeof *v);
-	if (!v) return mqi_fail(MQSHM_NO_MEMORY, "this process has no memory for a view of subscription %u", row);
 	v->h = h;
 	v->shm = mqi_sub(h, row);
 	v->row = row;
@@ -95,12 +94,20 @@ static int make(struct mqshm *h, uint32_t row, uint64_t word, struct mqshm_sub *
 	if (rc == MQSHM_OK) rc = fill_pointers(v, v->shm);
 	mqi_fence_sc(); /* what was copied is of this life only if the life still is after the copying */
 	if (rc == MQSHM_OK && !mqi_view_holds(v)) rc = closed(row);
+	if (rc == MQSHM_OK) fill_cursors(v);
+	return rc;
+}
+
+static int make(struct mqshm *h, uint32_t row, uint64_t word, struct mqshm_sub **out)
+{
+	struct mqshm_sub *v = calloc(1, sizeof *v);
+	if (!v) return mqi_fail(MQSHM_NO_MEMORY, "this process has no memory for a view of subscription %u", row);
+	int rc = fill(h, row, word, v);
 	if (rc != MQSHM_OK) {
 		free(v);
 		return rc;
 	}
 	v->counters = mqi_count_sub(h, row);
-	fill_cursors(v);
 	*out = v;
 	return MQSHM_OK;
 }
@@ -125,6 +132,16 @@ static int view(struct mqshm *h, uint32_t row, bool closing, struct mqshm_sub **
 	}
 	*out = known;
 	return MQSHM_OK;
+}
+
+int mqi_view_look(struct mqshm *h, uint32_t row, struct mqshm_sub *out)
+{
+	memset(out, 0, sizeof *out);
+	if (row >= mqi_subs_rows(h)) return mqi_fail(MQSHM_CLOSED, "there is no subscription %u", row);
+	uint64_t word = mqi_load_acq(&mqi_sub(h, row)->word);
+	if (mqi_sub_state(word) != SUB_OPEN) return closed(row);
+	out->counters = &h->uncounted_sub;
+	return fill(h, row, word, out);
 }
 
 int mqi_view(struct mqshm *h, uint32_t row, struct mqshm_sub **out) { return view(h, row, false, out); }

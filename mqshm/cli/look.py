@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import Any
 
-from mqshm import connect, list_brokers
-from mqshm.cli import output
-from mqshm.stats import BrokerStats, SubscriptionStats
+from mqshm import HealthStatus, connect, list_brokers
+from mqshm.cli import output, panel
+
+_FIRST = 0.3  # seconds that the rates of a single look are counted over
+_ROWS = 40
 
 
 def add_verbs(verbs: Any) -> None:
@@ -16,9 +19,10 @@ def add_verbs(verbs: Any) -> None:
     output.add_json(verb)
     verb.set_defaults(run=ls)
 
-    verb = verbs.add_parser("status", help="topics, groups and processes of a broker")
+    verb = verbs.add_parser("status", help="how a broker is, and why it is not well")
     verb.add_argument("name")
-    verb.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    verb.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    verb.add_argument("--interval", type=output.seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
     output.add_json(verb)
     verb.set_defaults(run=status)
 
@@ -41,58 +45,31 @@ def ls(chosen: argparse.Namespace) -> None:
 
 def status(chosen: argparse.Namespace) -> None:
     with connect(chosen.name, create=False, supervisor=False) as broker:
+        broker.health_check()  # what rates are counted from
+        time.sleep(_FIRST)
         while True:
-            stats = broker.stats()
+            seen = panel.without(broker.health_check(), os.getpid())
             if chosen.json:
-                output.as_json(stats, indent=None if chosen.watch else 2)
+                output.as_json(seen, indent=None if chosen.watch else 2)
             else:
-                if chosen.watch:
-                    print("\033[H\033[J", end="")
-                _print(stats)
+                output.screen(_lines(seen, *output.room()), clear=chosen.watch)
             if not chosen.watch:
                 return
-            time.sleep(1)
+            time.sleep(chosen.interval)
 
 
-def _print(stats: BrokerStats) -> None:
-    limit = f" of {output.size(stats.memory_limit)}" if stats.memory_limit else ""
-    age = time.time() - stats.created_at
-    print(f"{stats.name}: {output.size(stats.memory_usage)}{limit}, {len(stats.topics)} topics, up {age:.0f} s")
-    subscriptions = [*stats.groups.values(), *stats.private]
-    if subscriptions:
-        print()
-        heads = (
-            "group",
-            "patterns",
-            "waiting",
-            "in flight",
-            "delayed",
-            "delivered",
-            "redelivered",
-            "rejected",
-            "dropped",
-        )
-        output.table(heads, map(_row, subscriptions))
-    if stats.topics:
-        print()
-        busiest = sorted(stats.topics.values(), key=lambda topic: -topic.published)
-        output.table(
-            ("topic", "published", "bytes"),
-            ((each.topic, each.published, output.size(each.bytes)) for each in busiest[:20]),
-        )
-        if len(busiest) > 20:
-            print(f"... and {len(busiest) - 20} topics more; --json has them all")
-    print()
-    output.table(
-        ("pid", "program", "attached"),
-        ((peer.pid, peer.program, time.strftime("%H:%M:%S", time.localtime(peer.attached_at))) for peer in stats.peers),
-    )
-
-
-def _row(each: SubscriptionStats) -> tuple[object, ...]:
-    name = each.group if each.group is not None else f"(private to {each.pid})"
-    return (name, " ".join(each.patterns), each.waiting, each.in_flight, each.delayed, each.delivered, each.redelivered,
-            each.rejected, each.dropped)  # fmt: skip
+def _lines(seen: HealthStatus, width: int, height: int) -> list[str]:
+    lines = [*panel.heading(seen, width), *panel.reasons(seen, width)]
+    queues = sorted(seen.queues, key=lambda queue: -queue.waiting)
+    if queues:
+        lines += ["", *panel.table(panel.QUEUES, queues[:_ROWS], width)]
+    if len(queues) > _ROWS:
+        lines.append(f"... and {len(queues) - _ROWS} more; --json has them all")
+    if seen.processes:
+        lines += ["", *panel.table(panel.PROCESSES, seen.processes[:_ROWS], width)]
+    if len(seen.processes) > _ROWS:
+        lines.append(f"... and {len(seen.processes) - _ROWS} more; --json has them all")
+    return lines
 
 
 def peek(chosen: argparse.Namespace) -> None:

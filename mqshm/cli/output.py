@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from mqshm.words import size as size
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +41,32 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+def room() -> tuple[int, int]:
+    """Columns and lines to print in: those of the terminal, and plenty where there is none."""
+    if not sys.stdout.isatty():
+        return 1000, 1 << 30
+    there = shutil.get_terminal_size()
+    return max(20, there.columns), max(5, there.lines)
+
+
+def screen(lines: Iterable[str], *, clear: bool) -> None:
+    """`clear`: in the place of what is there, on a terminal; after an empty line otherwise."""
+    if clear and sys.stdout.isatty():
+        body = "".join(f"{line}\033[K\n" for line in lines)
+        sys.stdout.write(f"\033[H{body}\033[J")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines) + ("\n" if clear else ""))
+    sys.stdout.flush()
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.1 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0.1 to 86400 seconds")
+    return value
 
 
 def payload(data: bytes) -> None:

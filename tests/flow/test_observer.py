@@ -55,6 +55,92 @@ def test_an_observer_that_raises_breaks_nothing(name, caplog):
     assert "mine" in caplog.text
 
 
+def test_what_an_observer_raises_is_counted_and_logged_once(name, caplog):
+    def observer(operation):
+        raise SystemExit("not even this ends an operation")
+
+    with mqshm.connect(name, observer=observer) as broker, mqshm.connect(name) as other:
+        sub = broker.subscribe("a")
+        for _ in range(3):
+            broker.publish("a", b"x")
+        assert [sub.receive_nowait().data for _ in range(3)] == [b"x"] * 3
+        seen = other.health_check()
+        assert (seen.panics, seen.status, [reason.code for reason in seen.reasons]) == (7, "degraded", ["panics"])
+    assert len(caplog.records) == 1
+
+
+def test_ctrl_c_in_an_observer_goes_through(name):
+    def observer(operation):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), mqshm.connect(name, observer=observer) as broker:
+        broker.publish("a", b"x")
+
+
+def test_an_observer_that_uses_the_broker_is_not_told_of_that(name):
+    seen = []
+
+    def observer(operation):
+        seen.append(operation.op)
+        broker.publish("log", operation.op)
+
+    with mqshm.connect(name, observer=observer) as broker:
+        broker.publish("a", b"x")
+        assert seen == ["publish"]
+        assert broker.stats().topics["log"].published == 1
+
+
+def test_what_a_handler_raises_is_reported_with_the_nack(watched, seen):
+    sub = watched.subscribe("a", group="g", backoff=(0, 0))
+    watched.publish("a", b"x")
+    error = RuntimeError("mine")
+    with pytest.raises(RuntimeError), sub.receive_nowait():
+        raise error
+    assert (seen[-1].op, seen[-1].topic, seen[-1].error, seen[-1].panic) == ("nack", "a", None, error)
+    with pytest.raises(KeyboardInterrupt), sub.receive_nowait() as message:
+        raise KeyboardInterrupt
+    assert (seen[-1].op, seen[-1].panic) == ("nack", None)
+    assert message.settled
+    assert watched.health_check().panics == 1
+
+
+def test_an_operation_of_asyncio_is_reported_when_it_has_ended(watched, seen):
+    watched.subscribe("a", group="g", buffer_size=1, overflow="reject")
+    watched.publish("a", b"x")
+
+    async def full():
+        with pytest.raises(mqshm.QueueFull):
+            await watched.publish_async("a", b"x", timeout=0)
+
+    asyncio.run(full())
+    assert (seen[-1].op, seen[-1].topic, type(seen[-1].error)) == ("publish_async", "a", mqshm.QueueFull)
+    empty = watched.subscribe("b")
+    assert asyncio.run(empty.receive_async(timeout=0.05)) is None
+    assert (seen[-1].op, seen[-1].error) == ("receive_async", None)
+    assert seen[-1].seconds >= 0.05
+
+
+def test_batches_loans_and_looks_are_reported(watched, seen):
+    sub = watched.subscribe("a", group="g")
+    with watched.loan("a", nbytes=1):
+        pass
+    sub.ack_batch(sub.receive_batch(1))
+    watched.health_check()
+    assert ops(seen)[1:] == [
+        ("loan", "a"), ("publish", "a"), ("receive_batch", "a"), ("ack_batch", "a"), ("health_check", None),
+    ]  # fmt: skip
+
+
+def test_a_message_that_outlives_its_broker_is_reported_without_a_topic(name, seen):
+    with mqshm.connect(name, observer=seen.append) as broker:
+        sub = broker.subscribe("a", group="g")
+        broker.publish("a", b"x")
+        message = sub.receive_nowait()
+    with pytest.raises(mqshm.BrokerClosed):
+        message.ack()
+    assert (seen[-1].op, type(seen[-1].error)) == ("ack", mqshm.BrokerClosed)
+
+
 def test_asyncio_is_reported_too(watched, seen):
     sub = watched.subscribe("a")
     asyncio.run(watched.publish_async("a", b"x"))

@@ -6,9 +6,10 @@ from pathlib import Path
 import mqshm
 
 ORDER = [
-    {"errors"}, {"topics"}, {"config", "headers", "observe"}, {"_native"}, {"_common"}, {"_plain", "_fast"},
+    {"errors", "words"}, {"topics"}, {"config", "headers", "observe", "health"}, {"_native", "diagnosis", "settings"},
+    {"_common"}, {"_plain", "_fast"},
     {"message", "segment"},
-    {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription", "starting"}, {"broker"},
+    {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription", "starting", "vitals"}, {"broker"},
     {"__init__"}, {"supervisor"}, {"demo"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
