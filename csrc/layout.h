@@ -352,8 +352,9 @@ struct config_shm {
 	uint64_t overflow, default_ack_timeout_ms, max_attempts, backoff_min_ms, backoff_max_ms, transaction_timeout_ms;
 	uint64_t dedup_window_ms, health_check_interval_ms, enable_metrics, enable_priority_queue, enable_trie_pattern;
 	uint64_t spin_ns;
+	uint64_t dead_letter_expired;
 	uint64_t dead_letter_size;
-	uint64_t pad[13];                 /* to 256 */
+	uint64_t pad[12];                 /* to 256 */
 	unsigned char dead_letter_topic[MQI_TOPIC_MAX];
 };
 

@@ -62,6 +62,7 @@ typedef struct {
 	uint64_t overflow, default_ack_timeout_ms, max_attempts, backoff_min_ms, backoff_max_ms, transaction_timeout_ms;
 	uint64_t dedup_window_ms, health_check_interval_ms, enable_metrics, enable_priority_queue, enable_trie_pattern;
 	uint64_t spin_ns;               /* how long a wait may spin before it sleeps; 0 never spins */
+	uint64_t dead_letter_expired;   /* whether what expires becomes a dead letter too */
 	uint64_t dead_letter_size;      /* bytes of dead_letter_topic; 0 is off */
 	unsigned char dead_letter_topic[4096];
 } mqshm_config;

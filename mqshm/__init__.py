@@ -2,6 +2,7 @@
 
 from mqshm.broker import Broker, connect
 from mqshm.config import Config
+from mqshm.deadletters import DeadLetter, DeadLetterStats
 from mqshm.errors import (
     AlreadySettled,
     BrokerClosed,
@@ -62,7 +63,9 @@ __all__ = [
     "BrokerNotFound",
     "BrokerStats",
     "Config",
+    "DeadLetter",
     "DeadLetterDisabled",
+    "DeadLetterStats",
     "Delivery",
     "DuplicateMessage",
     "ForkedHandle",

@@ -124,13 +124,20 @@ def timeout_ns(timeout: float | None) -> int:
 
 
 _MS_FIELDS = ("message_ttl", "default_ack_timeout", "transaction_timeout", "dedup_window", "health_check_interval")
-_SAME_FIELDS = ("max_topics", "max_subscribers", "default_buffer_size", "max_message_size", "max_memory_usage",
-                "max_attempts", "enable_metrics", "enable_priority_queue", "enable_trie_pattern")  # fmt: skip
+_SAME_FIELDS = (
+    "max_topics",
+    "max_subscribers",
+    "default_buffer_size",
+    "max_message_size",
+    "max_memory_usage",
+    "max_attempts",
+)
+_SWITCHES = ("dead_letter_expired", "enable_metrics", "enable_priority_queue", "enable_trie_pattern")  # fmt: skip
 
 
 def config_to_core(config: Config) -> Any:
     out = ffi.new("mqshm_config *")
-    for name in _SAME_FIELDS:
+    for name in (*_SAME_FIELDS, *_SWITCHES):
         setattr(out, name, int(getattr(config, name)))
     for name in _MS_FIELDS:
         setattr(out, name + "_ms", milliseconds(getattr(config, name)))
@@ -151,8 +158,8 @@ def config_from_core(core: Any) -> Config:
         if size > len(core.dead_letter_topic):
             raise ValueError(f"dead_letter_size is {size}")
         return Config(
-            **{name: getattr(core, name) for name in _SAME_FIELDS if not name.startswith("enable")},
-            **{name: bool(getattr(core, name)) for name in _SAME_FIELDS if name.startswith("enable")},
+            **{name: getattr(core, name) for name in _SAME_FIELDS},
+            **{name: bool(getattr(core, name)) for name in _SWITCHES},
             **{name: getattr(core, name + "_ms") / 1e3 for name in _MS_FIELDS},
             overflow=OVERFLOWS[core.overflow],
             backoff=(core.backoff_min_ms / 1e3, core.backoff_max_ms / 1e3),

@@ -7,13 +7,14 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mqshm import _native, aio, segment, starting, stats, upkeep
+from mqshm import _native, aio, deadletters, segment, starting, stats, upkeep
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config, seconds
+from mqshm.deadletters import DeadLetter, DeadLetterStats
 from mqshm.errors import InvalidConfig, InvalidMessage, LeaseLost
 from mqshm.health import HealthStatus, Thresholds
 from mqshm.loan import Loan, size_of
-from mqshm.message import AckPolicy, Message, Priority, envelope
+from mqshm.message import AckPolicy, Delivery, Message, Priority, envelope
 from mqshm.observe import Observer, Watch, topic_argument
 from mqshm.publisher import Publisher
 from mqshm.segment import Attachment
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _OBSERVED = ("publish", "publish_batch", "publish_async", "subscribe", "subscribe_batch", "create_group",
              "delete_group", "ack", "nack", "loan", "peek", "purge", "fsck", "stats", "health_check", "update_config",
-             "begin", "commit", "rollback", "close")  # fmt: skip
+             "begin", "commit", "rollback", "publish_to_dead_letter", "replay_dead_letters", "close")  # fmt: skip
 
 
 def connect(
@@ -58,12 +59,13 @@ def connect(
         raise TypeError(f"config is a mqshm.Config, not {type(config).__name__}")
     _native.front()  # before anything is made that would have to be undone
     broker = Broker(name, segment.attach(name, create, config or Config(), mode), observer, watched)
-    if watched:
-        try:
+    try:
+        deadletters.ensure(broker, broker.config.dead_letter_topic)
+        if watched:
             starting.ensure(broker._attachment, supervisor)
-        except BaseException:
-            broker.close()
-            raise
+    except BaseException:
+        broker.close()
+        raise
     return broker
 
 
@@ -297,6 +299,26 @@ class Broker(_Verbs):
         """Rolls the transaction of this id back: nothing of it has happened."""
         self._transactions.get(tx).rollback()
 
+    # -- dead letters
+
+    def publish_to_dead_letter(self, topic: str, message: Delivery | Message | Buffer | str, reason: str) -> None:
+        """Gives a message up, for this reason: one that was received here is acked in the same step; another is
+        published as a dead letter of `topic`. DeadLetterDisabled where there is no dead_letter_topic."""
+        deadletters.publish(self, topic, message, reason)
+
+    def dead_letter_stats(self) -> DeadLetterStats:
+        return deadletters.stats(self)
+
+    def dead_letters(self, limit: int = 100, *, max_bytes: int = 1 << 16) -> list[DeadLetter]:
+        """Copies of dead letters, in no certain order; nothing is taken."""
+        return deadletters.browse(self, limit, max_bytes)
+
+    def replay_dead_letters(self, limit: int | None = None, topic: str | None = None) -> int:
+        """Puts dead letters (None: all that wait now; those of one topic) back on the topic where each was published,
+        for all that receive from it, and returns how many those were. Each is in one place or the other, whoever dies.
+        One that dies again has `dead.replays` among its headers, and says so as a dead letter."""
+        return deadletters.replay(self, limit, topic)
+
     # -- looking, and upkeep
 
     @property
@@ -309,6 +331,10 @@ class Broker(_Verbs):
         checked before any of it is made, and what others change meanwhile stays. What a subscription took from the
         configuration when it was created stays as it was."""
         was = ffi.new("mqshm_config *")
+        if changes.get("dead_letter_topic") is not None:
+            deadletters.ensure(
+                self, self.config.replace(**changes).dead_letter_topic
+            )  # there is a place from the start
         with self._use() as handle:
             while True:
                 check(lib.mqshm_config_get(handle, was))

@@ -58,6 +58,8 @@ class Config:
     spin: float = 50e-6
     """Seconds that a waiting consumer may look again and again before it sleeps: a message that comes within that
     time arrives in a microsecond, not in fifty. 0 never spins."""
+    dead_letter_expired: bool = False
+    """Whether a message whose time to live is over becomes a dead letter, besides being counted as expired."""
 
     def __post_init__(self) -> None:
         for name in ("max_topics", "max_subscribers", "max_message_size", "max_memory_usage", "max_attempts"):
@@ -68,7 +70,7 @@ class Config:
             "spin",
         ):  # fmt: skip
             seconds(name, getattr(self, name))
-        for name in ("enable_metrics", "enable_priority_queue", "enable_trie_pattern"):
+        for name in ("dead_letter_expired", "enable_metrics", "enable_priority_queue", "enable_trie_pattern"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidConfig(f"{name} is True or False, not {getattr(self, name)!r}")
         check_overflow(self.overflow)

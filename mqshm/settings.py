@@ -38,7 +38,7 @@ _SECONDS = {
     "health_check_interval",
     "spin",
 }
-_SWITCHES = {"enable_metrics", "enable_priority_queue", "enable_trie_pattern"}
+_SWITCHES = {"dead_letter_expired", "enable_metrics", "enable_priority_queue", "enable_trie_pattern"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30,
           "t": 1 << 40, "tib": 1 << 40, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}  # fmt: skip

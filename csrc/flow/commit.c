@@ -21,6 +21,7 @@ struct commit {
 	mqshm_delivery *const *settled;
 	const unsigned char *keep;
 	uint32_t m;
+	uint64_t *counter;
 	struct mqi_claim *claims;
 	uint32_t *of;              /* which message a claim is for */
 	uint32_t room, count;      /* of claims */
@@ -228,8 +229,8 @@ static void finish_settling(struct commit *c)
 		mqshm_delivery *d = c->settled[i];
 		struct mqshm_sub *s = d->sub;
 		bool keep = c->keep && c->keep[i];
-		if (s->held) s->held--;
-		MQI_COUNT(s->counters->settled, 1);
+		uint64_t *counter = c->counter ? c->counter : &s->counters->settled;
+		MQI_COUNT(*counter, 1);
 		if (d->block == 0 && !keep) mqi_slot_free(s, d->slot, d->word);
 		else if (restate(d, SLOT_FREEING) && !keep) mqi_finish_freeing(s, d->slot, d->word, d->block, d->block_gen, d->bit);
 	}
@@ -308,9 +309,9 @@ static void end(struct commit *c)
 }
 
 int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_delivery *const *settled, const unsigned char *keep,
-               uint32_t m, uint64_t *seqs, uint32_t *failed)
+                 uint32_t m, uint64_t *counter, uint64_t *seqs, uint32_t *failed)
 {
-	struct commit c = {.h = h, .parts = parts, .n = n, .settled = settled, .keep = keep, .m = m, .failed = n};
+	struct commit c = {.h = h, .parts = parts, .n = n, .settled = settled, .keep = keep, .m = m, .counter = counter, .failed = n};
 	c.messages = malloc((n ? n : 1) * sizeof *c.messages);
 	c.offsets = malloc((n ? n : 1) * sizeof *c.offsets);
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
@@ -340,7 +341,9 @@ int mqshm_commit(mqshm_t *h, const mqshm_part *parts, uint32_t n, mqshm_delivery
 			return mqi_fail(MQSHM_INVALID, "a message that is settled in a transaction was received by another broker object");
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the broker was opened by the parent process");
-	rc = mqi_transact(h, parts, n, settled, keep, m, seqs, failed);
+	rc = mqi_transact(h, parts, n, settled, keep, m, NULL, seqs, failed);
+	for (uint32_t i = 0; rc == MQSHM_OK && i < m; i++)
+		if (settled[i]->sub->held) settled[i]->sub->held--;
 	mqi_leave(h);
 	return rc;
 }

@@ -14,10 +14,9 @@
 
 #include "flow/handle.h"
 
-/* Publishes n messages and settles m deliveries of this process. `keep` (NULL: none) says which of them stay FREEING for
- * mqshm_release. As mqshm_commit; the handle is entered. */
+/* As mqshm_commit; the handle is entered. `counter` counts what is settled; NULL: each subscription's own. */
 int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_delivery *const *settled, const unsigned char *keep,
-               uint32_t m, uint64_t *seqs, uint32_t *failed);
+                 uint32_t m, uint64_t *counter, uint64_t *seqs, uint32_t *failed);
 
 /* What is to become of a slot in SETTLING(peer), of which `w` is the word. */
 enum mqi_verdict { VERDICT_UNKNOWN, VERDICT_COMMITTED, VERDICT_UNDONE }; /* the first: the word has changed */

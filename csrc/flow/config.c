@@ -4,17 +4,31 @@
 #include "shm/counters.h"
 #include "shm/subs.h"
 
+static bool take_dead_letters(struct mqshm *h, const mqshm_config *now)
+{
+	if (!now->dead_letter_size) h->dead_size = 0;
+	if (!now->dead_letter_size || (h->dead_size == now->dead_letter_size && memcmp(h->dead_name, now->dead_letter_topic, h->dead_size) == 0))
+		return true;
+	if (!h->dead_name && !(h->dead_name = malloc(MQI_TOPIC_MAX))) return false;
+	memcpy(h->dead_name, now->dead_letter_topic, now->dead_letter_size);
+	h->dead_size = (uint32_t)now->dead_letter_size;
+	h->dead = NULL;
+	return true;
+}
+
 void mqi_config_refresh(struct mqshm *h)
 {
 	mqshm_config now;
 	uint64_t version;
 	if (!mqi_config_load(h->hdr, &now, &version)) return; /* it changes all the time: the next operation looks again */
+	if (!take_dead_letters(h, &now)) return;
 	h->max_message_size = now.max_message_size;
 	h->message_ttl_ms = now.message_ttl_ms;
 	h->memory_limit = now.max_memory_usage;
 	h->spin_ns = now.spin_ns;
 	h->overflow = now.overflow;
 	h->one_priority = !now.enable_priority_queue;
+	h->dead_expired = now.dead_letter_expired != 0;
 	h->config_seen = version;
 	if (h->uncounted == !now.enable_metrics) return;
 	h->uncounted = !now.enable_metrics;

@@ -111,6 +111,7 @@ static void free_handle(struct mqshm *h)
 	free(h->topics);
 	free(h->claims);
 	free(h->use_seen);
+	free(h->dead_name);
 	free(h->command);
 	free(h);
 }

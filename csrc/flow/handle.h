@@ -114,6 +114,10 @@ struct mqshm {
 	uint32_t topic_room, topic_count;
 	uint64_t max_message_size, message_ttl_ms, memory_limit, spin_ns, overflow; /* of the configuration under config_seen */
 	bool uncounted, one_priority; /* metrics, and the priority queue, are switched off */
+	bool dead_expired;           /* what expires becomes a dead letter too */
+	uint32_t dead_size;          /* of the dead-letter topic's name, dead_name; 0: there is none */
+	char *dead_name;
+	struct mqshm_topic *dead;    /* once it was used */
 	uint64_t config_seen;
 	uint32_t rung;               /* times that the process rang its own bell: its sleepers are to come back */
 	uint32_t sleepers;           /* threads of this process that sleep, or are about to */

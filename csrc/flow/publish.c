@@ -6,6 +6,7 @@
  */
 #include "flow/publish.h"
 
+#include "flow/dead.h"
 #include "flow/due.h"
 #include "flow/envelope.h"
 #include "flow/reap.h"
@@ -88,11 +89,14 @@ int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m)
 	return MQSHM_OK;
 }
 
-/* drop_oldest: the lowest priority's oldest message makes room. MQSHM_FULL where all is in flight. */
-static int drop_one(struct mqshm_sub *s)
+int mqi_drop_one(struct mqshm_sub *s)
 {
 	mqshm_delivery victim;
 	int rc = mqi_claim_lowest(s, &victim);
+	if (rc == MQI_REFUSED) {
+		bool expired = mqi_death_of(&victim) == MQI_EXPIRED;
+		return mqi_settle(&victim, expired ? &s->counters->expired : &s->counters->dropped);
+	}
 	if (rc == MQSHM_EMPTY) return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are in flight", s->capacity, s->row);
 	if (rc != MQSHM_OK) return rc;
 	mqi_settle(&victim, &s->counters->dropped);
@@ -106,7 +110,7 @@ int mqi_reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_cla
 	if (s->overflow == MQSHM_DROP_NEW) return MQSHM_EMPTY; /* counted once the message is in: it may still be refused */
 	/* A slot that was freed may be taken by another publisher before we look: as often as there are slots is enough. */
 	for (uint32_t i = 0; s->overflow == MQSHM_DROP_OLDEST && rc == MQSHM_FULL && i < s->capacity; i++) {
-		int dropped = drop_one(s);
+		int dropped = mqi_drop_one(s);
 		if (dropped != MQSHM_OK && dropped != MQSHM_FULL) return dropped;
 		rc = reserve(s, m, claim); /* also where nothing was there to drop: what had expired has gone on the way */
 		if (dropped == MQSHM_FULL) break;

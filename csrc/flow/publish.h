@@ -31,6 +31,8 @@ int mqi_prepare(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m);
 /* A slot of the subscription, and memory for the cell and the time that it will need: after this nothing can fail. Where
  * it is full its policy decides; MQSHM_EMPTY: goes without. MQSHM_CLOSED: the match is out of date. */
 int mqi_reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_claim *claim);
+/* drop_oldest: the lowest priority's oldest message makes room. MQSHM_FULL where all is in flight. */
+int mqi_drop_one(struct mqshm_sub *s);
 /* After the commit (with a block), or as the commit (inline): into its ring, or aside until its time. */
 int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m);
 void mqi_count_published(struct mqshm_topic *t, const struct mqi_message *m);

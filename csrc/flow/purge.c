@@ -28,7 +28,7 @@ int mqi_purge_slots(struct mqshm *h, struct mqshm_sub *s, uint64_t *purged)
 		for (;;) {
 			rc = mqi_claim_ring(s, ring, &d);
 			if (rc == MQSHM_EMPTY) break;
-			if (rc == MQSHM_OK) rc = mqi_settle(&d, &s->counters->dropped);
+			if (rc == MQSHM_OK || rc == MQI_REFUSED) rc = mqi_settle(&d, &s->counters->dropped);
 			*purged += rc == MQSHM_OK;
 			if (rc == MQSHM_CORRUPT) return rc;
 		}

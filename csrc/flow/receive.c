@@ -3,6 +3,7 @@
  */
 #include "flow/receive.h"
 
+#include "flow/dead.h"
 #include "flow/due.h"
 #include "flow/envelope.h"
 #include "flow/publish.h"
@@ -63,13 +64,6 @@ bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 	return out->ring < MQI_PRIORITIES;
 }
 
-/* Leased, but not to be handed out: over its time, over its attempts, or unreadable. */
-static int refuse(mqshm_delivery *d, uint64_t *counter)
-{
-	mqi_settle(d, counter);
-	return MQSHM_EMPTY;
-}
-
 int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery *out)
 {
 	unsigned attempt = mqi_slot_attempts(word) < MQI_ATTEMPTS_MAX ? mqi_slot_attempts(word) + 1 : MQI_ATTEMPTS_MAX;
@@ -82,8 +76,7 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 		mqi_settle(out, &s->counters->dropped);
 		return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u holds no message that mqshm wrote; it was dropped", index, s->row);
 	}
-	if (unlikely(out->expires_ns) && out->expires_ns <= mqi_wall_ns()) return refuse(out, &s->counters->expired);
-	if (unlikely(s->shm->max_attempts && attempt > s->shm->max_attempts)) return refuse(out, &s->counters->rejected);
+	if (unlikely(mqi_death_of(out) != MQI_ALIVE)) return MQI_REFUSED;
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
 		uint64_t ms = out->ack_ms ? out->ack_ms : s->shm->ack_timeout_ms;
 		mqi_due_set(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms);
@@ -206,7 +199,7 @@ int mqi_claim_lowest(struct mqshm_sub *s, mqshm_delivery *out)
 	return MQSHM_EMPTY;
 }
 
-static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
+static int look(struct mqshm_sub *s, mqshm_delivery *out)
 {
 	if (unlikely(mqi_load_acq(&s->shm->word) != s->word)) return mqi_fail(MQSHM_CLOSED, "the subscription was deleted");
 	if (unlikely(s->prefetch && s->held >= s->prefetch)) return MQSHM_EMPTY;
@@ -231,6 +224,16 @@ static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
 static inline bool look_now(struct mqshm_sub *s, uint32_t got)
 {
 	return unlikely(mqi_load_rlx(&s->counters->delivered) % LOOK_EVERY < got);
+}
+
+static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
+{
+	int rc;
+	while (unlikely((rc = look(s, out)) == MQI_REFUSED)) {
+		rc = mqi_give_up(out, mqi_death_of(out), NULL, 0);
+		if (rc != MQSHM_OK && rc != MQSHM_LEASE_LOST) return MQSHM_EMPTY;
+	}
+	return rc;
 }
 
 static inline int receive_one(struct mqshm_sub *s, mqshm_delivery *out)

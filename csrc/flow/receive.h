@@ -4,7 +4,9 @@
 
 #include "flow/handle.h"
 
-/* Leases a claimable slot: one compare-and-swap from `word`. MQSHM_EMPTY: somebody was faster. MQSHM_CORRUPT: what it
+#define MQI_REFUSED 1000 /* leased, but not to be handed out: over its time, or over its attempts (flow/dead.h) */
+
+/* Leases a claimable slot: one compare-and-swap from `word`; MQSHM_OK or MQI_REFUSED. MQSHM_EMPTY: somebody was faster. MQSHM_CORRUPT: what it
  * carries makes no sense; the slot is given back and counted as dropped. */
 int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery *out);
 /* The first message of one ring, or of those to be delivered again in it. */

@@ -1,5 +1,6 @@
 #include "flow/settle.h"
 
+#include "flow/dead.h"
 #include "flow/due.h"
 #include "flow/receive.h"
 #include "shm/block.h"
@@ -95,9 +96,12 @@ int mqshm_ack_batch(mqshm_delivery *d, uint32_t n, uint32_t *acked)
 
 int mqshm_reject(mqshm_delivery *d, const char *reason, uint32_t reason_size)
 {
-	(void)reason;
-	(void)reason_size;
-	return end(d, &d->sub->counters->rejected);
+	int rc = enter(d, SLOT_INFLIGHT);
+	if (unlikely(rc != MQSHM_OK)) return rc;
+	unhold(d);
+	rc = mqi_give_up(d, MQI_REJECTED, reason, reason_size);
+	mqi_leave(d->sub->h);
+	return rc;
 }
 
 /* Doubling from the subscription's shortest wait to its longest. */
@@ -110,22 +114,30 @@ static uint64_t backoff_ms(const struct mqshm_sub *s, unsigned attempt)
 
 /* Back to where it stands: claimable at once, or at its time. The time is written first and belongs to the generation
  * that the compare-and-swap makes. */
+int mqi_settle_later(mqshm_delivery *d, uint64_t ms)
+{
+	struct mqshm_sub *s = d->sub;
+	if (ms == 0) {
+		if (!mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) return lost(d);
+		mqi_made_again(s, d->slot);
+		return MQSHM_OK;
+	}
+	int rc = mqi_due_prepare(s);
+	if (rc != MQSHM_OK) return rc;
+	uint64_t due = mqi_boot_ms() + ms, later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
+	if (!mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) || !mqi_cas64(&s->slots[d->slot].word, d->word, later)) return lost(d);
+	mqi_due_lower(s, d->slot, due);
+	return MQSHM_OK;
+}
+
 int mqshm_nack(mqshm_delivery *d, uint32_t delay_ms)
 {
 	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	struct mqshm_sub *s = d->sub;
-	uint64_t ms = delay_ms == UINT32_MAX ? backoff_ms(s, d->attempt) : delay_ms;
-	if (ms) rc = mqi_due_prepare(s);
-	if (rc == MQSHM_OK && ms) {
-		uint64_t due = mqi_boot_ms() + ms, later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
-		if (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) && mqi_cas64(&s->slots[d->slot].word, d->word, later))
-			mqi_due_lower(s, d->slot, due);
-		else rc = lost(d);
-	} else if (rc == MQSHM_OK) {
-		if (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) mqi_made_again(s, d->slot);
-		else rc = lost(d);
-	}
+	uint32_t most = mqi_load_rlx(&s->shm->max_attempts);
+	if (most && d->attempt >= most) rc = mqi_give_up(d, MQI_WORN_OUT, NULL, 0);
+	else rc = mqi_settle_later(d, delay_ms == UINT32_MAX ? backoff_ms(s, d->attempt) : delay_ms);
 	if (rc == MQSHM_OK) MQI_COUNT(s->counters->nacked, 1);
 	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) unhold(d);
 	mqi_leave(s->h);

@@ -7,6 +7,8 @@
 
 /* INFLIGHT to FREE, through FREEING where there is a share of a payload to give back. */
 int mqi_settle(mqshm_delivery *d, uint64_t *counter);
+/* INFLIGHT to AGAIN, or to LATER for so long. MQSHM_LEASE_LOST, MQSHM_NO_MEMORY. */
+int mqi_settle_later(mqshm_delivery *d, uint64_t ms);
 /* FREEING(me), by d->word: the payload's share and the slot are given back. */
 void mqi_finish_freeing(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t block, uint64_t gen, uint32_t bit);
 /* A claimable-where-it-stands slot: hints and a wake-up. */

@@ -84,13 +84,17 @@ static int add(struct mqshm *h, const char *name, uint32_t size, uint32_t hash, 
 	return MQSHM_OK;
 }
 
-int mqshm_topic_open(mqshm_t *h, const char *name, uint32_t size, mqshm_topic_t **out)
+int mqi_topic_open(struct mqshm *h, const char *name, uint32_t size, struct mqshm_topic **out)
 {
 	uint32_t hash = mqi_topic_hash(name, size);
-	int rc = MQSHM_OK;
-	if (mqi_enter(h) != MQSHM_OK) return forked();
 	*out = known(h, name, size, hash);
-	if (!*out) rc = add(h, name, size, hash, out);
+	return *out ? MQSHM_OK : add(h, name, size, hash, out);
+}
+
+int mqshm_topic_open(mqshm_t *h, const char *name, uint32_t size, mqshm_topic_t **out)
+{
+	if (mqi_enter(h) != MQSHM_OK) return forked();
+	int rc = mqi_topic_open(h, name, size, out);
 	mqi_leave(h);
 	return rc;
 }

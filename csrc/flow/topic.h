@@ -4,6 +4,8 @@
 
 #include "flow/handle.h"
 
+/* The topic of this name, known here or made. The handle is entered. */
+int mqi_topic_open(struct mqshm *h, const char *name, uint32_t size, struct mqshm_topic **out);
 /* Matches again. The handle is entered. */
 int mqi_topic_resolve(struct mqshm *h, struct mqshm_topic *t);
 static inline int mqi_topic_current(struct mqshm *h, struct mqshm_topic *t)

@@ -85,6 +85,64 @@ static void all_or_nothing(struct stage *st)
 	if (ledger->done && ledger->result == MQSHM_OK) must(in == parts && out == leases, "a transaction that returned is not there");
 }
 
+/* ---- dead letters ---- */
+
+static void keep_dead_letters(struct stage *st)
+{
+	const char *pattern = "d";
+	uint32_t size = 1;
+	mqshm_config c;
+	mqshm_sub_t *s;
+	mqshm_sub_options o = group_options("dead", &pattern, &size);
+	o.capacity = 16;
+	o.overflow = MQSHM_DROP_OLDEST;
+	must(mqshm_config_get(st->one, &c) == MQSHM_OK, "the configuration cannot be read");
+	c.dead_letter_size = 1;
+	c.dead_letter_topic[0] = 'd';
+	must(mqshm_config_set(st->one, &c) == MQSHM_OK && mqshm_sub_create(st->one, &o, &s) == MQSHM_OK, "no group for dead letters");
+}
+static void one_is_to_die(struct stage *st)
+{
+	keep_dead_letters(st);
+	put(st, FILLED, LARGE, &(mqshm_envelope){.ring = 1, .id = "i", .id_size = 1});
+}
+static void worn_is_to_die(struct stage *st)
+{
+	keep_dead_letters(st);
+	put(st, FILLED, SMALL, NULL);
+	mqshm_delivery d;
+	must(mqshm_receive(st->subs[0], &d) == MQSHM_OK && mqshm_nack(&d, 0) == MQSHM_OK, "nothing to give back");
+}
+static void take_one(struct victim *v) { victim_take(v); }
+static int reject(struct victim *v) { return mqshm_reject(&v->held[0], "why", 3); }
+static int nack(struct victim *v) { return mqshm_nack(&v->held[0], 0); }
+
+static void owed_once(struct stage *st)
+{
+	(void)st;
+	ledger->least[0][FILLED] = 0;
+}
+
+/* It is where it was, or a dead letter. */
+static void in_one_place(struct stage *st)
+{
+	mqshm_sub_t *s;
+	mqshm_delivery d;
+	unsigned letters = 0, back = ledger->got[0][FILLED];
+	must(mqshm_sub_open(st->one, "dead", 4, &s) == MQSHM_OK, "the dead letters' group is gone");
+	must(mqshm_tick(st->one) == MQSHM_OK, "no tick"); /* who repaired may have died before it set a hint */
+	for (; mqshm_receive(s, &d) == MQSHM_OK; letters++) {
+		must(payload_read(&d) == FILLED && d.headers_size > 0, "a dead letter is another one");
+		must(mqshm_ack(&d) == MQSHM_OK, "a dead letter cannot be settled");
+	}
+	must(letters + back == 1, "a message is %u times a dead letter, and %u times where it was", letters, back);
+	must(!ledger->done || letters == 1, "what was given up is no dead letter");
+	mqshm_sub_close(s);
+	must(mqshm_sub_delete(st->one, "dead", 4) == MQSHM_OK, "the dead letters' group cannot be deleted");
+}
+
+#define DIES .owed = owed_once, .after = in_one_place
+
 #define COMMITS .owed = owed_committed, .after = all_or_nothing
 
 const struct scene commit_scenes[] = {
@@ -99,5 +157,7 @@ const struct scene commit_scenes[] = {
 	{.name = "commit-lost", .fill = two_wait, .ready = take_two_and_lose_one, .act = publish_and_settle, .result = MQSHM_LEASE_LOST, COMMITS},
 	{.name = "commit-lost-timed", .ack = MQSHM_ACK_TIMEOUT, .fill = two_wait, .ready = take_two_and_lose_one, .act = publish_and_settle,
 	 .result = MQSHM_LEASE_LOST, COMMITS},
+	{.name = "dead-rejected", .fill = one_is_to_die, .ready = take_one, .act = reject, DIES},
+	{.name = "dead-worn-out", .max_attempts = 2, .fill = worn_is_to_die, .ready = take_one, .act = nack, DIES},
 };
 const unsigned commit_scenes_count = sizeof commit_scenes / sizeof *commit_scenes;

@@ -10,6 +10,7 @@ def test_the_fields_are_those_that_are_documented():
     listed = {
         "max_topics", "max_subscribers", "default_buffer_size", "message_ttl", "max_message_size", "max_memory_usage",
         "overflow", "default_ack_timeout", "max_attempts", "backoff", "transaction_timeout", "dead_letter_topic",
+        "dead_letter_expired",
         "dedup_window", "health_check_interval", "enable_metrics", "enable_priority_queue", "enable_trie_pattern",
     }  # fmt: skip
     assert listed <= {field.name for field in dataclasses.fields(Config)}

@@ -9,8 +9,8 @@ ORDER = [
     {"errors", "words"}, {"topics"}, {"config", "headers", "observe", "health"}, {"_native", "diagnosis", "settings"},
     {"_common"}, {"_plain", "_fast"},
     {"message", "segment"},
-    {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription", "starting", "vitals"}, {"broker"},
-    {"__init__"}, {"supervisor"}, {"demo"}, {"cli"}, {"__main__"},
+    {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription", "starting", "vitals"},
+    {"deadletters"}, {"broker"}, {"__init__"}, {"supervisor"}, {"demo"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

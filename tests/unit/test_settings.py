@@ -46,6 +46,7 @@ def test_each_field_can_be_said_in_the_environment():
         "max_topics": "1", "max_subscribers": "2", "default_buffer_size": "3", "message_ttl": "4s",
         "max_message_size": "5k", "max_memory_usage": "6GiB", "overflow": "reject", "default_ack_timeout": "7",
         "max_attempts": "8", "backoff": "0.5,10", "transaction_timeout": "1h", "dead_letter_topic": "d.l",
+        "dead_letter_expired": "no",
         "dedup_window": "11", "health_check_interval": "0.5", "enable_metrics": "no", "enable_priority_queue": "off",
         "enable_trie_pattern": "0", "spin": "20us",
     }  # fmt: skip
