@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -21,9 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for group in (supervise, look, top, config, traffic, upkeep, bench, demo):
         group.add_verbs(verbs)
     chosen = parser.parse_args(arguments)
+    if sys.stdout is None:  # its descriptor may be the next file that is opened
+        return _failed("stdout is closed, so there is nowhere to print: use >/dev/null")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what this locale cannot print is no reason to stop
     try:
         code: int = chosen.run(chosen) or 0
-        sys.stdout.flush()
+        _flush()
         return code
     except BrokenPipeError:
         # Who read the output has gone: nothing left to say, and nowhere to say it when the interpreter flushes.
@@ -32,5 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (MQError, OSError, ValueError) as error:
-        print(f"mqshm: {str(error) or type(error).__name__}", file=sys.stderr)
-        return 1
+        return _failed(str(error) or type(error).__name__)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries again at its end
+        raise OSError(f"the output cannot be written: {error.strerror}") from None
+
+
+def _failed(why: str) -> int:
+    print(f"mqshm: {why}", file=sys.stderr)
+    return 1
