@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -28,26 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # what this locale cannot print is no reason to stop
     try:
         code: int = chosen.run(chosen) or 0
-        _flush()
+        sys.stdout.flush()
         return code
     except BrokenPipeError:
         # Who read the output has gone: nothing left to say, and nowhere to say it when the interpreter flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (MQError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of shared memory it is a MemoryLimitExceeded
+            _discard_output()
+            return _failed("the output cannot be written: no space left on its device")
         return _failed(str(error) or type(error).__name__)
 
 
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries again at its end
-        raise OSError(f"the output cannot be written: {error.strerror}") from None
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(why: str) -> int:

@@ -144,9 +144,10 @@ def test_a_closed_stdout_or_stdin_is_one_line_on_stderr(broker):
         assert "is closed" in done.stderr
 
 
-def test_an_output_that_is_full_is_one_line_on_stderr(broker):
-    done = _shell('"$0" -m mqshm status "$1" >/dev/full', broker.name)
-    assert (done.returncode, done.stderr) == (1, "mqshm: the output cannot be written: No space left on device\n")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_one_line_on_stderr(broker, unbuffered):
+    done = _shell(f'PYTHONUNBUFFERED={unbuffered} "$0" -m mqshm status "$1" >/dev/full', broker.name)
+    assert (done.returncode, done.stderr) == (1, "mqshm: the output cannot be written: no space left on its device\n")
 
 
 def test_a_locale_without_the_letters_prints_them_escaped(broker):
