@@ -69,9 +69,10 @@ def _members(owner: str, node: ast.ClassDef) -> Iterator[tuple[str, str]]:
         elif isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
             if not each.target.id.startswith("_"):
                 yield each.target.id, ast.unparse(each.value) if each.value else ""
-        elif isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
-            if not each.targets[0].id.startswith("_"):
-                yield each.targets[0].id, ast.unparse(each.value)
+        elif isinstance(each, ast.Assign):
+            name = ast.unparse(each.targets[0])
+            if not name.startswith("_"):
+                yield name, ast.unparse(each.value)
 
 
 def _statements(node: ast.ClassDef) -> Iterator[ast.stmt]:
@@ -87,9 +88,9 @@ def _set_on_self(init: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     for each in ast.walk(init):
         if isinstance(each, ast.Assign) and isinstance(each.value, (ast.Name, ast.Call, ast.Constant)):
             for target in each.targets:
-                if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
-                    if not target.attr.startswith("_"):
-                        yield target.attr
+                owner, _, name = ast.unparse(target).rpartition(".")
+                if owner == "self" and not name.startswith("_"):
+                    yield name
 
 
 def _parameters(args: ast.arguments) -> str:
