@@ -94,6 +94,7 @@ def trouble(error: errors.MQError) -> int | None:
     return None
 
 
+_MOST_NS = 1 << 62
 _front: ModuleType | None = None
 
 
@@ -119,8 +120,18 @@ def _choose_front() -> ModuleType:
 
 
 def timeout_ns(timeout: float | None) -> int:
-    """Nanoseconds as the core counts them: None is for ever, which is -1."""
-    return -1 if timeout is None else max(0, int(timeout * 1e9))
+    """Nanoseconds as the core counts them: None is for ever, which is -1, and so is what the core cannot count to."""
+    if timeout is None:
+        return -1
+    try:
+        ns = timeout * 1e9
+        if ns != ns:
+            raise ValueError("timeout is a number of seconds, or None to wait for ever, not nan")
+        return -1 if ns >= _MOST_NS else max(0, int(ns))
+    except TypeError:
+        raise TypeError(
+            f"timeout is a number of seconds, or None to wait for ever, not {type(timeout).__name__}"
+        ) from None
 
 
 _MS_FIELDS = ("message_ttl", "default_ack_timeout", "transaction_timeout", "dedup_window", "health_check_interval")

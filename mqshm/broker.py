@@ -57,6 +57,12 @@ def connect(
     watched = starting.wanted(supervisor)
     if config is not None and not isinstance(config, Config):
         raise TypeError(f"config is a mqshm.Config, not {type(config).__name__}")
+    if observer is not None and not callable(observer):
+        raise TypeError(f"observer is a function that takes a mqshm.Operation, not {type(observer).__name__}")
+    if isinstance(mode, bool) or not isinstance(mode, int):
+        raise TypeError(f"mode is an int, as for a file, not {type(mode).__name__}")
+    if not 0 <= mode <= 0o777:
+        raise InvalidConfig(f"mode is 0 to 0o777, as for a file, not {oct(mode)}")
     _native.front()  # before anything is made that would have to be undone
     broker = Broker(name, segment.attach(name, create, config or Config(), mode), observer, watched)
     try:
@@ -442,7 +448,12 @@ def _count_panic(front: weakref.ref[Any]) -> Callable[[], None]:
 def _pattern_names(patterns: Iterable[str]) -> tuple[str, ...]:
     if isinstance(patterns, str):
         raise TypeError("patterns are a list of str; for one pattern there is subscribe")
-    names = tuple(dict.fromkeys(patterns))
+    if isinstance(patterns, (bytes, bytearray)) or not isinstance(patterns, Iterable):
+        raise TypeError(f"patterns are a list of str, not {type(patterns).__name__}")
+    names = tuple(patterns)
+    for name in names:
+        validate_pattern(name)
+    names = tuple(dict.fromkeys(names))
     if not names:
         raise InvalidConfig("a subscription needs at least one pattern")
     return names
@@ -474,7 +485,10 @@ def _agreeing(handle: Any, core: Any, group: str | None, patterns: Sequence[str]
 
 
 def _held(handle: Any, topic: str, message_id: str) -> Any:
-    name, raw = validate_topic(topic), message_id.encode()
+    name = validate_topic(topic)
+    if not isinstance(message_id, str):
+        raise TypeError(f"message_id is a str, not {type(message_id).__name__}")
+    raw = message_id.encode(errors="surrogateescape")
     out = ffi.new("mqshm_delivery *")
     code = lib.mqshm_find_held(handle, name, len(name), raw, len(raw), out)
     if code == lib.MQSHM_NOT_FOUND:

@@ -43,7 +43,9 @@ class Totals:
 
 def run(directory: str | None = None) -> int:
     """Exit code: 0 where both counts are the same."""
-    root = Path(directory or sysconfig.get_path("stdlib"))
+    root = Path(sysconfig.get_path("stdlib") if directory is None else directory)
+    if directory == "":
+        raise ValueError("the directory's name is empty: leave it out for Python's own source")
     files = list(_files(root, everything=directory is not None))
     started = time.perf_counter()
     expected = count_alone(files)

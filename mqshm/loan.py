@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from mqshm._native import check, ffi, lib, raise_result, reason
@@ -105,6 +106,9 @@ class Loan:
                 self.discard()
             raise
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Loan stays in its process: take one where it is written")
+
     def __del__(self) -> None:
         if getattr(self, "_open", False) and self._pid == os.getpid() and self._attachment.handle is not None:
             self.discard()
@@ -136,8 +140,16 @@ def size_of(nbytes: int | None, shape: Any, dtype: Any) -> int:
     if nbytes is None:
         import numpy
 
-        dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
-        nbytes = math.prod(dimensions) * numpy.dtype(dtype).itemsize
+        try:
+            dimensions = [index(each) for each in (shape if isinstance(shape, (tuple, list)) else (shape,))]
+        except TypeError:
+            raise TypeError(f"shape is an int or a tuple of ints, not {shape!r}") from None
+        if any(each < 1 for each in dimensions):
+            raise InvalidMessage(f"a loan's shape has no dimension under 1: not {shape!r}")
+        kind = numpy.dtype(dtype)
+        if kind.hasobject:
+            raise TypeError("dtype is of numbers or bytes: other processes cannot follow references to objects")
+        nbytes = math.prod(dimensions) * kind.itemsize
     if isinstance(nbytes, bool) or not isinstance(nbytes, int):
         raise TypeError(f"nbytes is an int, not {type(nbytes).__name__}")
     if not 0 < nbytes < 1 << 32:

@@ -98,7 +98,7 @@ def envelope(
     return Envelope(
         ring_of(priority),
         _name("id", id),
-        headers.encode(headers_) if headers_ else None,
+        None if headers_ is None else headers.encode(headers_) or None,
         _name("key", key),
         None if ttl is None else int(_seconds("ttl", ttl) * 1e9),
         0 if delay is None else _ms("delay", delay),
@@ -254,6 +254,8 @@ class Delivery:
 
     def reject(self, reason: str = "") -> None:
         """Given up: it is settled, and counted as rejected."""
+        if not isinstance(reason, str):
+            raise TypeError(f"reason is a str, not {type(reason).__name__}")
         self._reject(reason)
 
     def extend(self, seconds: float) -> None:

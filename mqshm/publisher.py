@@ -76,6 +76,8 @@ class Publisher:
         """
         if isinstance(messages, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"publish_batch takes a list of payloads, not one {type(messages).__name__}")
+        if not isinstance(messages, Iterable):
+            raise TypeError(f"publish_batch takes a list of payloads, not {type(messages).__name__}")
         validate_topic(topic)
         ring = ring_of(priority)
         items = list(messages)

@@ -35,6 +35,7 @@ from mqshm.errors import (
     ForkedHandle,
     InvalidConfig,
     MQError,
+    SegmentCorrupt,
     Timeout,
     TooManyPeers,
     VersionMismatch,
@@ -179,11 +180,11 @@ def attach(name: str, create: bool, config: Config, mode: int, role: int = lib.M
     with _registry.lock:
         while True:
             try:
-                found = os.stat(path)
+                found = _regular(path)
             except FileNotFoundError:
                 if not create:
                     raise BrokerNotFound(
-                        f"no broker {name!r} on this machine (`mqshm ls` shows them): start it, or use create=True"
+                        f"no broker {name!r} on this machine: `mqshm ls` shows those that are there"
                     ) from None
                 attachment = _create(name, config, mode, role)
             else:
@@ -213,6 +214,10 @@ def destroy(name: str) -> None:
         posix_ipc.unlink_shared_memory(_shm_name(name))
     except posix_ipc.ExistentialError:
         raise BrokerNotFound(f"no broker {name!r} on this machine: nothing to remove") from None
+    except posix_ipc.PermissionsError:
+        raise _not_allowed(name) from None
+    except OSError as error:
+        raise OSError(error.errno, f"broker {name!r}: its file cannot be removed: {error.strerror}") from None
 
 
 def list_brokers() -> list[str]:
@@ -250,6 +255,8 @@ def _open(name: str, role: int) -> Attachment | None:
         memory = posix_ipc.SharedMemory(_shm_name(name))
     except posix_ipc.ExistentialError:
         return None
+    except posix_ipc.PermissionsError:
+        raise _not_allowed(name) from None
     return _attach_descriptor(name, memory.fd, role)
 
 
@@ -298,6 +305,20 @@ def _path(name: str) -> Path:
             f"broker name {name!r}: 1 to 200 letters, digits, `.`, `_` and `-`, and not `{_TEMPORARY}` at the end"
         )
     return _DIRECTORY / (_PREFIX + name)
+
+
+def _regular(path: Path) -> os.stat_result:
+    """What a broker's name leads to. A link is not followed, here as in the kernel: who may write it may not choose."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise SegmentCorrupt(f"{path} is not a file, so it is no broker: remove it, or take another name")
+    return found
+
+
+def _not_allowed(name: str) -> PermissionError:
+    return PermissionError(
+        f"broker {name!r} is not for this user: mode, of the connect that makes it, says for whom it is"
+    )
 
 
 def _shm_name(name: str) -> str:

@@ -239,6 +239,9 @@ def wait(*subscriptions: Subscription, timeout: float | None = None) -> list[Sub
     consumer can be faster, so receive from them without waiting. Empty after `timeout` seconds."""
     if not subscriptions:
         raise ValueError("wait needs a subscription")
+    for each in subscriptions:
+        if not isinstance(each, Subscription):
+            raise TypeError(f"wait takes subscriptions, not {type(each).__name__}")
     attachment = subscriptions[0]._attachment
     if any(subscription._attachment is not attachment for subscription in subscriptions):
         raise ValueError("wait needs subscriptions of one broker")

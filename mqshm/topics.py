@@ -15,9 +15,15 @@ MAX_CHARACTERS = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-@lru_cache(maxsize=1024)
 def validate_topic(topic: str) -> bytes:
     """The topic as UTF-8, or InvalidTopic."""
+    if not isinstance(topic, str):  # before the cache, which takes only what has a hash
+        raise TypeError(f"a topic is a str, not {type(topic).__name__}")
+    return _validated_topic(topic)
+
+
+@lru_cache(maxsize=1024)
+def _validated_topic(topic: str) -> bytes:
     encoded = _validate(topic, "topic")
     if "*" in topic or "#" in topic:
         raise InvalidTopic(f"topic {_short(topic)}: `*` and `#` are for patterns; a message is published to one topic")

@@ -8,6 +8,7 @@ from typing import Any
 
 from mqshm import headers
 from mqshm._native import NEVER, check, ffi, lib
+from mqshm.config import check_count
 from mqshm.errors import GroupNotFound
 from mqshm.headers import HeaderValue
 from mqshm.message import Priority
@@ -70,7 +71,7 @@ class FsckReport:
 
 def fsck(handle: Any, repair: bool) -> FsckReport:
     out = ffi.new("mqshm_fsck_report *")
-    check(lib.mqshm_fsck(handle, repair, out))
+    check(lib.mqshm_fsck(handle, bool(repair), out))
     numbers = {name: getattr(out, name) for name in FsckReport.__dataclass_fields__ if name != "first"}
     return FsckReport(first=ffi.string(out.first).decode(errors="replace"), **numbers)
 
@@ -93,6 +94,8 @@ def check_found(code: int, group: str) -> None:
 
 
 def peek(handle: Any, group: str, limit: int, max_bytes: int) -> Iterator[Peeked]:
+    check_count("limit", limit)
+    check_count("max_bytes", max_bytes)
     found = find_row(handle, group)
     if found is None:
         check_found(lib.MQSHM_NOT_FOUND, group)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import signal
 import sys
@@ -21,16 +23,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for group in (supervise, look, top, config, traffic, dlq, upkeep, bench, demo):
         group.add_verbs(verbs)
     chosen = parser.parse_args(arguments)
+    if sys.stdout is None:  # its descriptor may be the next file that is opened
+        return _failed("stdout is closed, so there is nowhere to print: use >/dev/null")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what this locale cannot print is no reason to stop
     try:
         code: int = chosen.run(chosen) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:
         # Who read the output has gone: nothing left to say, and nowhere to say it when the interpreter flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (MQError, OSError, ValueError) as error:
-        print(f"mqshm: {str(error) or type(error).__name__}", file=sys.stderr)
-        return 1
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of shared memory it is a MemoryLimitExceeded
+            _discard_output()
+            return _failed("the output cannot be written: no space left on its device")
+        return _failed(str(error) or type(error).__name__)
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failed(why: str) -> int:
+    print(f"mqshm: {why}", file=sys.stderr)
+    return 1

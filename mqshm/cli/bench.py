@@ -170,10 +170,19 @@ def _echo(broker: Broker, messages: int) -> None:
             broker.publish("back", message.data)
 
 
+@contextmanager
+def _queues() -> Iterator[tuple[Any, Any]]:
+    """There and back. What nobody took when the bench is cut short is not waited for at the interpreter's end."""
+    there, back = _context.Queue(), _context.Queue()
+    try:
+        yield there, back
+    finally:
+        there.cancel_join_thread()
+
+
 def _queue_stream(size: int, messages: int) -> Result:
     data = bytes(size)
-    there, back = _context.Queue(), _context.Queue()
-    with _child(_queue_sink, there, back, messages):
+    with _queues() as (there, back), _child(_queue_sink, there, back, messages):
         back.get(timeout=_PATIENCE)
         start = time.perf_counter()
         for _ in range(messages):
@@ -192,8 +201,7 @@ def _queue_sink(there: Any, back: Any, messages: int) -> None:
 
 def _queue_round_trips(size: int, messages: int) -> Result:
     data, times = bytes(size), []
-    there, back = _context.Queue(), _context.Queue()
-    with _child(_queue_echo, there, back, messages):
+    with _queues() as (there, back), _child(_queue_echo, there, back, messages):
         back.get(timeout=_PATIENCE)
         for _ in range(messages):
             start = time.perf_counter()

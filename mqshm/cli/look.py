@@ -29,7 +29,7 @@ def add_verbs(verbs: Any) -> None:
     verb = verbs.add_parser("peek", help="messages that wait in a group; takes none")
     verb.add_argument("name")
     verb.add_argument("group")
-    verb.add_argument("--limit", type=int, default=10, help="at most this many (10)")
+    verb.add_argument("--limit", type=output.count, default=10, help="at most this many (10)")
     output.add_json(verb)
     verb.set_defaults(run=peek)
 

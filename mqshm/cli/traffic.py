@@ -20,10 +20,12 @@ def add_verbs(verbs: Any) -> None:
     verb.add_argument("topic")
     verb.add_argument("data", nargs="?", default="-", help="the payload; - (as without it) reads stdin")
     verb.add_argument("--priority", type=_priority, default=Priority.NORMAL, help="lowest, low, normal, high, highest")
-    verb.add_argument("--ttl", type=float, metavar="SECONDS")
-    verb.add_argument("--count", type=int, default=1, help="publish it this many times")
+    verb.add_argument("--ttl", type=output.seconds, metavar="SECONDS", help="not delivered any more after this long")
+    verb.add_argument("--count", type=output.count, default=1, help="publish it this many times")
     verb.add_argument("--lines", action="store_true", help="each line of stdin is a message")
-    verb.add_argument("--timeout", type=float, metavar="SECONDS", help="wait at most this long where there is no room")
+    verb.add_argument(
+        "--timeout", type=output.seconds, metavar="SECONDS", help="wait this long for room, if there is none"
+    )
     verb.set_defaults(run=pub)
 
     verb = verbs.add_parser("sub", help="print what arrives, a line for each message")
@@ -31,8 +33,8 @@ def add_verbs(verbs: Any) -> None:
     verb.add_argument("pattern")
     verb.add_argument("--group", help="share the messages with the group's other members")
     verb.add_argument("--ack", action="store_true", help="ack each message once it is printed")
-    verb.add_argument("--count", type=int, help="end after this many messages")
-    verb.add_argument("--timeout", type=float, metavar="SECONDS", help="end when nothing came for this long")
+    verb.add_argument("--count", type=output.count, help="end after this many messages")
+    verb.add_argument("--timeout", type=output.seconds, metavar="SECONDS", help="end when nothing came for this long")
     output.add_json(verb)
     verb.set_defaults(run=sub)
 
@@ -47,6 +49,10 @@ def _priority(text: str) -> Priority:
 
 
 def pub(chosen: argparse.Namespace) -> None:
+    if chosen.lines and chosen.data != "-":
+        raise ValueError("--lines reads stdin: leave DATA out")
+    if (chosen.lines or chosen.data == "-") and sys.stdin is None:
+        raise ValueError("stdin is closed: give DATA as an argument")
     with connect(chosen.name) as broker:
         messages = _messages(chosen)
         while chunk := list(islice(messages, _CHUNK)):

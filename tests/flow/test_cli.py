@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,9 +101,72 @@ def test_a_broken_pipe_is_quiet(broker):
     assert (err, process.returncode) == (b"", 0)
 
 
-def test_a_wrong_command_line_is_told_so(name):
-    assert command("nonsense").returncode == 2
-    assert command("pub", name, "a", "x", "--priority", "urgent").returncode == 2
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["pub", "NAME", "a", "x", "--priority", "urgent"],
+        *(["pub", "NAME", "a", "x", option, value] for option in ("--count", "--timeout") for value in ("-1", "x", "")),
+        ["pub", "NAME", "a", "x", "--count", "0"],
+        ["pub", "NAME", "a", "x", "--timeout", "nan"],
+        ["sub", "NAME", "a", "--count", "0"],
+        ["sub", "NAME", "a", "--timeout", "-1"],
+        ["peek", "NAME", "g", "--limit", "0"],
+    ],
+)
+def test_a_wrong_command_line_is_told_so(name, words):
+    done = command(*(name if word == "NAME" else word for word in words))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("mqshm")
+    assert "Traceback" not in done.stderr
+    assert name not in mqshm.list_brokers()
+
+
+@pytest.mark.parametrize("words", [["x", "--lines"], ["x", "--ttl", "1e99"]])
+def test_what_does_not_go_together_is_one_line_on_stderr(name, words):
+    done = command("pub", name, "a", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+def test_the_longest_timeout_is_for_ever(name):
+    assert fine("pub", name, "a", "x", "--timeout", "inf") == ""
+
+
+def _shell(line, *arguments):
+    words = ["sh", "-c", line, sys.executable, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+
+def test_a_closed_stdout_or_stdin_is_one_line_on_stderr(broker):
+    for line in ('"$0" -m mqshm status "$1" >&-', '"$0" -m mqshm pub "$1" a <&-'):
+        done = _shell(line, broker.name)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "is closed" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_one_line_on_stderr(broker, unbuffered):
+    done = _shell(f'PYTHONUNBUFFERED={unbuffered} "$0" -m mqshm status "$1" >/dev/full', broker.name)
+    assert (done.returncode, done.stderr) == (1, "mqshm: the output cannot be written: no space left on its device\n")
+
+
+def test_a_locale_without_the_letters_prints_them_escaped(broker):
+    broker.create_group("g", "#")
+    broker.publish("straße", "grün")
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    assert "stra\\xdfe" in fine("status", broker.name, env=ascii_only)
+    assert "gr\\xfcn" in fine("peek", broker.name, "g", env=ascii_only)
+    assert "gr\\u00fcn" in fine("peek", broker.name, "g", "--json", env=ascii_only)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", bytes(100_000), b"\0mqqshm1" + bytes(5000)])
+@pytest.mark.parametrize("verb", [["status"], ["pub", "a", "x"], ["sub", "a"], ["peek", "g"], ["purge", "g"], ["fsck"]])
+def test_a_file_that_is_no_segment_is_one_line_on_stderr(name, verb, content):
+    Path(f"/dev/shm/mqshm.{name}").write_bytes(content)
+    done = command(verb[0], name, *verb[1:])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert f"`mqshm rm {name}` removes it" in done.stderr
+    fine("rm", name)
 
 
 def test_the_demo_counts_a_directory(tmp_path):
