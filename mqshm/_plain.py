@@ -139,21 +139,22 @@ class Receiver(Taking):
             flat.sub = ffi.NULL
 
     def receive(self, timeout: float | None = None) -> Message | None:
+        rooms, make = self._rooms, self._eager  # to call an attribute is slower than to load and call it
         try:
-            room = self._rooms.pop()
+            room = rooms.pop()
         except IndexError:
             room = self._new_room()
         flat, buffer = room
         code = _receive(flat)
         if code == OK:
-            message: Message = self._eager()
+            message: Message = make()
             message._raw, message._copy = _read_short(buffer)
             message._receiver = self
             message._lease = self._by_receiving or _Lease(message._raw, self)
-            self._rooms.append(room)
+            rooms.append(room)
             return message
         other = None if code == EMPTY else self._not_short(code, flat, buffer)
-        self._rooms.append(room)
+        rooms.append(room)
         if other is not None or (timeout is not None and timeout <= 0):
             return other
         return self._wait(_native.timeout_ns(timeout))
@@ -501,7 +502,7 @@ class Message(Received, metaclass=_ByReceiving):
     def ack(self) -> None:
         code = self._settle(None, 0, "")
         if code != OK:
-            self._failed(code)
+            self._failed(FRONT_CLOSED if self._receiver._front.closed else code)
 
     def _end(self, how: int, delay_ms: int, reason: str) -> None:
         code = self._settle(how, delay_ms, reason)
