@@ -103,6 +103,15 @@ typedef struct {
 	uint64_t block, block_gen;
 } mqshm_delivery;
 
+/* Room for a delivery with its payload, to be read as bytes. */
+typedef struct {
+	mqshm_sub_t *sub;               /* by the caller: where to receive, */
+	uint64_t room;                  /* and how much `data` takes */
+	mqshm_delivery head;
+	unsigned char size;             /* of the payload, where that is under 256 */
+	unsigned char data[];
+} mqshm_flat;
+
 /* A payload lent to a writer, to be published in place. */
 typedef struct {
 	unsigned char *data;
@@ -176,6 +185,9 @@ uint32_t mqshm_abi(void);
 int mqshm_format(int fd, uint64_t units, const mqshm_config *config);
 int mqshm_attach(int fd, const char *program, uint32_t role, mqshm_t **out);
 void mqshm_detach(mqshm_t *h);      /* gives back all it holds: leases are redelivered, private subscriptions end */
+/* The same, but for the handle itself: threads that use it meanwhile are waited for, those that come later get MQSHM_CLOSED
+ * from mqshm_publish_flat, mqshm_receive_flat and mqshm_ack_flat. All else must not be called any more but mqshm_detach. */
+void mqshm_close(mqshm_t *h);
 void mqshm_abandon(mqshm_t *h);     /* forgets the mapping as a death would; for tests and for forked children */
 int mqshm_after_fork(mqshm_t *h);   /* in the child: takes a number of its own. Private subscriptions are the parent's */
 
@@ -227,11 +239,13 @@ void mqshm_sub_close(mqshm_sub_t *s); /* a private one ends; of a group this vie
  * that delivers it again. */
 int mqshm_receive(mqshm_sub_t *s, mqshm_delivery *out);
 int mqshm_receive_batch(mqshm_sub_t *s, uint32_t max, mqshm_delivery *out, uint32_t *got);
-/* Both in plain values, for bindings to which pointers are dear: the sequence number, or the negative result. */
+/* For bindings to which each argument and each look into a struct is dear. NULL instead of a handle or a subscription is one
+ * that was closed, perhaps just now, by another thread. Publish returns the sequence number, or the negative result. */
 int64_t mqshm_publish_flat(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size);
-/* Into `room` bytes, aligned as a delivery: the delivery, then the payload; returns the size of both, or the negative
- * result. Under MQSHM_ACK_NONE it is settled then. 0: not copied, for it has more than a payload or is over `room`. */
-int64_t mqshm_receive_flat(mqshm_sub_t *s, void *out, uint64_t room);
+/* Copies delivery and payload, and under MQSHM_ACK_NONE settles. 0: all is there. Negative: minus the payload's size, where
+ * `size` cannot say it. MQSHM_TOO_LARGE: leased, neither copied nor settled, as it has more than a payload or is over `room`. */
+int mqshm_receive_flat(mqshm_flat *out);
+int mqshm_ack_flat(const void *d);  /* bytes of a delivery */
 /* Until a message may be there in one of them, a signal comes, or the time is over (negative: at most ~100 ms, then
  * MQSHM_TIMEOUT). Without the interpreter's lock. */
 int mqshm_wait(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64_t timeout_ns);
@@ -317,6 +331,6 @@ typedef struct {
 const mqshm_front_api *mqshm_front(void);
 /* cdef end */
 
-#define MQSHM_ABI 2u
+#define MQSHM_ABI 3u
 
 #endif

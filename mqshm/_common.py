@@ -89,14 +89,13 @@ class Sending:
         self._topics: dict[str, Any] = {}
         self._names: dict[int, str] = {}
         self._drained: list[Callable[[], None]] = []
-        self._cells: list[Any] = []  # each a sequence number and an envelope to write to,
-        self._deliveries: list[Any] = []  # or room for a delivery; those that are not here are in calls
+        self._cells: list[Any] = []  # each a sequence number and an envelope to write to; others are in calls
         self._made: list[Any] = []  # all of them
         _fronts.add(self)
 
     def alone(self) -> None:
         """In a forked child: the calls of other threads ended with the fork."""
-        self._made = [*self._cells, *self._deliveries]
+        self._made = self._cells[:]
 
     def _enter(self) -> Any:
         try:
@@ -115,7 +114,7 @@ class Sending:
             self._rest()
 
     def _busy(self) -> bool:
-        return bool(self._views) or len(self._made) > len(self._cells) + len(self._deliveries)
+        return bool(self._views) or len(self._made) > len(self._cells)
 
     def _rest(self) -> None:
         """Once closed and nothing looks at the segment any more: it may go."""
@@ -153,7 +152,7 @@ class Sending:
 
     def _failed(self, code: int) -> None:
         """Returns where the call is to be made again."""
-        if code != FORKED or self._attached == epoch:
+        if code != FORKED or self._attached == epoch or self.closed:
             self._fail(FRONT_CLOSED if self.closed else code)
         self._reattach()
         self._attached = epoch

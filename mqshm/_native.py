@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise ImportError(f"mqshm's compiled core does not load ({error}): install mqshm again with pip") from error
 
-ABI = 2
+ABI = 3
 if lib.mqshm_abi() != ABI:
     raise ImportError(
         f"mqshm's compiled core speaks ABI {lib.mqshm_abi()}, this Python code {ABI}: install mqshm again"

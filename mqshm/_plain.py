@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from mqshm import _common, _native
 from mqshm._common import (
@@ -35,10 +36,10 @@ __all__ = ["Front", "Message", "Receiver", "bind", "forked"]
 
 EAGER = 4 << 10  # payloads up to this are copied at receive,
 EAGER_SETTLED = 16 << 10  # and up to this where receiving settles: cheaper than to hold and release
-LEASE_LOST = lib.MQSHM_LEASE_LOST
-_NOTHING_THERE = -lib.MQSHM_EMPTY
+LEASE_LOST, TOO_LARGE = lib.MQSHM_LEASE_LOST, lib.MQSHM_TOO_LARGE
+EMPTY = lib.MQSHM_EMPTY
 _HEAD = ffi.sizeof("mqshm_delivery")
-_publish, _receive = lib.mqshm_publish_flat, lib.mqshm_receive_flat
+_publish, _receive, _ack = lib.mqshm_publish_flat, lib.mqshm_receive_flat, lib.mqshm_ack_flat
 
 
 class Front(Sending):
@@ -48,22 +49,31 @@ class Front(Sending):
     ) -> None:  # fmt: skip
         self._views: list[None] = []
         super().__init__(handle, slow_publish, slow_publish_batch, reattach)
+        self._open = self._core  # NULL once closed, which the core knows the meaning of
+        self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
 
-    def publish(self, topic: str, data: Any, *args: Any, **options: Any) -> int:
-        plain = type(data) is bytes and type(topic) is str and not (args or options)
-        pointer = self._topics.get(topic) if plain else None
-        if pointer is not None:
-            cells = self._cells
-            cell = cells.pop() if cells else self._enter()
-            try:
-                seq: int = -1 if self.closed else _publish(self._core, pointer, data, len(data))
-            finally:
-                cells.append(cell)
-                if self.closed:
-                    self._rest()
-            if seq >= 0:
-                return seq
-        return self._slow_publish(topic, data, *args, **options)
+    def publish(self, topic: str, data: Any, **options: Any) -> int:
+        if options or type(data) is not bytes:
+            return self._slow_publish(topic, data, **options)
+        try:
+            pointer = self._topics[topic]
+        except (KeyError, TypeError):
+            return self._slow_publish(topic, data)
+        seq: int = _publish(self._open, pointer, data, len(data))
+        return seq if seq >= 0 else self._slow_publish(topic, data)
+
+    def close(self, drained: Callable[[], None]) -> None:
+        self._shut()
+        super().close(drained)
+
+    def abandon(self) -> None:
+        self._shut()
+        super().abandon()
+
+    def _shut(self) -> None:
+        self._open = ffi.NULL
+        for receiver in self._receivers:
+            receiver.shut()
 
     def publish_batch(self, topic: str, items: Any, *args: Any, **options: Any) -> Sequence[int]:
         plain = type(items) in (list, tuple) and isinstance(topic, str) and not (args or options)
@@ -85,6 +95,8 @@ def _reader(*fields: str) -> Callable[[bytes], tuple[Any, ...]]:
 
 
 _read_sizes = _reader("id_size", "headers_size", "key_size")
+_at = {name: field.offset for name, field in ffi.typeof("mqshm_flat").fields}
+_read_short = Struct(f"{_at['head']}x{_HEAD}s{1 + 255}p").unpack_from  # `size` and `data` as Pascal had strings
 
 
 def _field(name: str) -> Any:
@@ -92,7 +104,7 @@ def _field(name: str) -> Any:
     return property(lambda self: read(self._raw)[0])
 
 
-def _copy(pointer: Any, size: int) -> bytes:
+def _copied(_delivery: Any, pointer: Any, size: int) -> bytes:
     copied: bytes = ffi.buffer(pointer, size)[:] if size else b""
     return copied
 
@@ -109,58 +121,62 @@ class Receiver(Taking):
         super().__init__(front, sub, ack, message_class)
         self.closed = False
         self._subs = ffi.new("mqshm_sub_t *[]", [ffi.cast("mqshm_sub_t *", sub)])
-        self._sub = self._subs[0]
         self._ack = ack
-        self._settles = ack == lib.MQSHM_ACK_NONE
-        self._room = _HEAD + (EAGER_SETTLED if self._settles else EAGER)
-        self._new: Callable[[type], Any] = object.__new__  # past __init__
-        self._lazy = message_class
-        self._eager = _eager_class(message_class)
+        self._by_receiving = _BY_RECEIVING if ack == lib.MQSHM_ACK_NONE else None
+        self._room = EAGER_SETTLED if self._by_receiving else EAGER
+        self._rooms: list[tuple[Any, Any]] = []  # which no call writes to or reads from,
+        self._made: list[Any] = []  # and all of them
+        self._lazy = _maker(message_class)
+        self._eager = _maker(_eager_class(message_class))
+        front._receivers.add(self)
 
-    def receive_nowait(self) -> Message | None:
-        front = self._front
-        cells = front._deliveries
-        cell = cells.pop() if cells else self._new_cell()
-        try:
-            room, buffer = cell
-            size = -lib.MQSHM_CLOSED if self.closed or front.closed else _receive(self._sub, room, self._room)
-            if size > 0:
-                message: Message = self._new(self._eager)
-                message._receiver = self
-                message._raw = raw = buffer[:_HEAD]
-                message._copy = buffer[_HEAD:size]
-                message._lease = _BY_RECEIVING if self._settles else _Lease(raw, self, False)
-                return message
-            if size == 0:
-                return self._full_message(ffi.cast("mqshm_delivery *", room), buffer[:_HEAD])
-        finally:
-            cells.append(cell)
-            if front.closed:
-                front._rest()
-        if size == _NOTHING_THERE:
-            return None
-        self._failed(-size)
-        return self.receive_nowait()
+    def close(self, code: int = lib.MQSHM_CLOSED) -> None:
+        super().close(code)
+        self.shut()
+
+    def shut(self) -> None:
+        for flat in self._made:
+            flat.sub = ffi.NULL
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        message = self.receive_nowait()
-        if message is not None or (timeout is not None and timeout <= 0):
+        rooms, make = self._rooms, self._eager  # to call an attribute is slower than to load and call it
+        try:
+            room = rooms.pop()
+        except IndexError:
+            room = self._new_room()
+        flat, buffer = room
+        code = _receive(flat)
+        if code == OK:
+            message: Message = make()
+            message._raw, message._copy = _read_short(buffer)
+            message._receiver = self
+            message._lease = self._by_receiving or _Lease(message._raw, self)
+            rooms.append(room)
             return message
-        patience = Patience(_native.timeout_ns(timeout))
+        other = None if code == EMPTY else self._not_short(code, flat, buffer)
+        rooms.append(room)
+        if other is not None or (timeout is not None and timeout <= 0):
+            return other
+        return self._wait(_native.timeout_ns(timeout))
+
+    def receive_nowait(self) -> Message | None:
+        return self.receive(0)
+
+    def _wait(self, timeout_ns: int) -> Message | None:
+        patience = Patience(timeout_ns)
         front = self._front
-        while message is None:
-            left = patience.slice()
-            if left == 0:
-                return None
+        while left := patience.slice():
             cell = front._enter()
             try:
-                code = lib.mqshm_wait(front._core, self._subs, 1, left)
+                code = lib.MQSHM_CLOSED if front.closed else lib.mqshm_wait(front._core, self._subs, 1, left)
             finally:
                 front._leave(cell)
             if code not in GO_ON:
                 self._failed(code)
-            message = self.receive_nowait()
-        return message
+            message = self.receive(0)
+            if message is not None:
+                return message
+        return None
 
     def ack_batch(self, messages: Iterable[Message]) -> int:
         acked = 0
@@ -184,28 +200,40 @@ class Receiver(Taking):
             taken.append(message)
         return taken
 
-    def _new_cell(self) -> Any:
-        room = ffi.new("uint64_t[]", (_HEAD + EAGER_SETTLED) // 8)
-        cell = (room, ffi.buffer(room))
-        self._front._made.append(cell)
-        return cell
+    def _new_room(self) -> Any:
+        flat = ffi.new("mqshm_flat *", {"sub": self._subs[0], "room": self._room, "data": self._room})
+        self._made.append(flat)
+        if self.closed or self._front.closed:
+            self.shut()
+        return flat, ffi.buffer(flat, _at["data"] + self._room)
+
+    def _not_short(self, code: int, flat: Any, buffer: Any) -> Message | None:
+        head = ffi.addressof(flat.head)
+        raw = ffi.buffer(head)[:]
+        if code == TOO_LARGE:
+            return self._full_message(head, raw)
+        if code > 0:
+            self._failed(code)
+            return self.receive(0)
+        message: Message = self._eager()
+        message._raw, message._copy = raw, buffer[_at["data"] : _at["data"] - code]
+        message._receiver = self
+        message._lease = self._by_receiving or _Lease(raw, self)
+        return message
 
     def _full_message(self, delivery: Any, raw: bytes) -> Message | None:
-        """Of a delivery that has more than a payload, or too much of it to be copied now."""
-        lazy = delivery.size > self._room - _HEAD
-        message: Message = self._new(self._lazy if lazy else self._eager)
+        """Of a delivery that has more than a payload, or too much of it to be copied at once."""
+        lazy = delivery.size > self._room
+        message: Message = (self._lazy if lazy else self._eager)()
         message._receiver = self
-        message._lease = lease = _Lease(raw, self, lazy)
+        message._lease = lease = _LazyLease(raw, self) if lazy else _Lease(raw, self)
         parts = [(delivery.id, delivery.id_size), (delivery.headers, delivery.headers_size)]
         parts += [(delivery.key, delivery.key_size), (delivery.data, 0 if lazy else delivery.size)]
-        if self._ack == lib.MQSHM_ACK_TIMEOUT:
-            copies = [_leased(delivery, *part) for part in parts]
-        else:
-            copies = [_copy(*part) for part in parts]
+        copies = self._copies(delivery, parts)
         code = OK
         if None in copies:
             code = LEASE_LOST
-        elif self._settles:
+        elif self._by_receiving:
             code = lease.ack()
             lease.unasked = True
         *names, data = [copy or b"" for copy in copies]
@@ -219,6 +247,28 @@ class Receiver(Taking):
             self._front._fail(code)
         return None
 
+    def _copies(self, delivery: Any, parts: list[tuple[Any, int]]) -> list[bytes | None]:
+        front = self._front
+        cell = front._enter()
+        try:
+            if front.closed:
+                fail(FRONT_CLOSED)
+            copy = _leased if self._ack == lib.MQSHM_ACK_TIMEOUT else _copied
+            return [copy(delivery, *part) for part in parts]
+        finally:
+            front._leave(cell)
+
+
+class _ByReceiving(type):
+    def __call__(cls, *args: Any, **options: Any) -> NoReturn:
+        raise TypeError("a received message is made by receiving it")
+
+
+def _maker(message_class: type) -> Callable[[], Any]:
+    """Makes messages all the same."""
+    make: Callable[[], Any] = type.__call__.__get__(message_class)
+    return make
+
 
 @lru_cache(maxsize=1)
 def _eager_class(message_class: type) -> type:
@@ -228,22 +278,21 @@ def _eager_class(message_class: type) -> type:
 
 
 class _Lease:
-    """One delivery: the right to settle it, and its memory. It lives as long as its message and the views of it."""
+    """One delivery: the right to settle it. It ends with its message."""
 
     end = NACK
     delay_ms = 0
     reason = b""
-    settled = viewed = False
+    settled = False
     unasked = False  # settled by receiving
-    data: bytes | None = None  # of a lazy one, once it was read
+    lazy = False  # the payload is still to be copied
+    views: Sequence[None] = ()
     struct: Any = None
 
-    def __init__(self, raw: bytes, receiver: Receiver, lazy: bool) -> None:
+    def __init__(self, raw: bytes, receiver: Receiver) -> None:
         self.raw = raw
         self.receiver = receiver
         self.epoch = _common.epoch
-        self.lazy = lazy  # the payload is not in `raw`
-        self.views: list[None] = []
 
     def __del__(self) -> None:
         if self.end != NOTHING:
@@ -256,7 +305,7 @@ class _Lease:
             ffi.memmove(self.struct, self.raw, _HEAD)
         return self.struct
 
-    def call(self, function: Callable[..., int], *args: Any) -> int:
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
         front = self.receiver._front
         cell = front._enter()
         try:
@@ -265,11 +314,9 @@ class _Lease:
             front._leave(cell)
 
     def ack(self) -> int:
-        # Acked with its payload neither copied nor looked at, a message keeps it for as long as it lives.
-        keep = self.views or (self.lazy and self.data is None and not self.viewed)
-        code = self.call(lib.mqshm_ack_hold if keep else lib.mqshm_ack)
         self.settled = True
-        self.end = RELEASE if keep and code == OK else NOTHING
+        self.end = NOTHING
+        code: int = _ack(self.raw if self.struct is None else self.struct)  # the struct may have been extended
         return code
 
     def finish(self) -> int:
@@ -277,25 +324,54 @@ class _Lease:
         if how == NOTHING or self.epoch != _common.epoch or self.receiver._front._abandoned:
             return int(OK)
         if how == RELEASE:
-            return self.call(lib.mqshm_release)
-        if how == NACK:
-            return self.call(lib.mqshm_nack, self.delay_ms)
-        return self.call(lib.mqshm_reject, self.reason, len(self.reason))
+            code: int = self.call(lib.mqshm_release)
+        elif how == NACK:
+            code = self.call(lib.mqshm_nack, self.delay_ms)
+        else:
+            code = self.call(lib.mqshm_reject, self.reason, len(self.reason))
+        return code
 
     def commit_begin(self) -> bool:
         """Until `commit_end` it counts as settled; whether its memory is looked at, or will be."""
-        keep = bool(self.views) or (self.lazy and self.data is None and not self.viewed)
         self.settled, self.end = True, NOTHING
-        return keep
+        return False
 
     def commit_end(self, committed: bool, kept: bool) -> None:
         self.settled = committed
         self.end = NACK if not committed else RELEASE if kept else NOTHING
+
+
+class _LazyLease(_Lease):
+    """And the memory of the payload, which the message and its views read. It lives as long as any of them."""
+
+    lazy = True
+    viewed = False
+    data: bytes | None = None  # once it was read
+    views: list[None]
+
+    def __init__(self, raw: bytes, receiver: Receiver) -> None:
+        super().__init__(raw, receiver)
+        self.views = []
+
+    def ack(self) -> int:
+        # Acked with its payload neither copied nor looked at, a message keeps it for as long as it lives.
+        keep = self.views or (self.data is None and not self.viewed)
+        code: int = self.call(lib.mqshm_ack_hold if keep else lib.mqshm_ack)
+        self.settled = True
+        self.end = RELEASE if keep and code == OK else NOTHING
+        return code
+
+    def commit_begin(self) -> bool:
+        keep = bool(self.views) or (self.data is None and not self.viewed)
+        super().commit_begin()
+        return keep
+
+    def commit_end(self, committed: bool, kept: bool) -> None:
+        super().commit_end(committed, kept)
         if committed and kept and self.viewed and not self.views:  # the last view ended meanwhile
             self.finish()
 
     def load(self) -> bytes:
-        """The payload of a lazy one."""
         if self.data is None:
             if self.end == NOTHING:
                 self.receiver._front._fail(UNREADABLE)
@@ -306,7 +382,7 @@ class _Lease:
                 copy = _leased(self.delivery, self.delivery.data, self.delivery.size) if ends else None
                 if ends and copy is None:
                     front._fail(UNREADABLE)  # another's by now
-                data = _copy(self.delivery.data, self.delivery.size) if copy is None else copy
+                data = _copied(self.delivery, self.delivery.data, self.delivery.size) if copy is None else copy
             finally:
                 front._leave(cell)
             self.data = data
@@ -349,7 +425,7 @@ class _Settled:
 _BY_RECEIVING, _AND_ACKED = _Settled(True), _Settled(False)
 
 
-class Message(Received):
+class Message(Received, metaclass=_ByReceiving):
     __slots__ = ("_copy", "_lease", "_raw", "_receiver")
 
     _copy: bytes  # the payload, where it is not lazy
@@ -362,9 +438,6 @@ class Message(Received):
     _topic = _field("topic")
     _published_ns = _field("published_ns")
     _expires_ns = _field("expires_ns")
-
-    def __init__(self) -> None:
-        raise TypeError("a received message is made by receiving it")
 
     def _name(self, which: int) -> bytes | None:
         if len(self._raw) == _HEAD:
@@ -429,7 +502,7 @@ class Message(Received):
     def ack(self) -> None:
         code = self._settle(None, 0, "")
         if code != OK:
-            self._failed(code)
+            self._failed(FRONT_CLOSED if self._receiver._front.closed else code)
 
     def _end(self, how: int, delay_ms: int, reason: str) -> None:
         code = self._settle(how, delay_ms, reason)
@@ -437,13 +510,14 @@ class Message(Received):
             self._failed(code)
 
     def _commit_begin(self) -> bool:
-        lease: _Lease = self._lease
+        lease = self._lease
         self._not_settled()
         if lease.epoch != _common.epoch:
             fail(FORKED)
         if self._receiver._front.closed:
             fail(FRONT_CLOSED)
-        return lease.commit_begin()
+        keep: bool = lease.commit_begin()
+        return keep
 
     def _commit_end(self, committed: bool, kept: bool) -> None:
         self._lease.commit_end(committed, kept)
@@ -466,7 +540,7 @@ class Message(Received):
 
     def _settle(self, how: int | None, delay_ms: int, reason: str) -> int:
         """None acks. The others come at once, or after the last view."""
-        lease: _Lease = self._lease
+        lease = self._lease
         if lease.settled:
             return ALREADY_SETTLED
         if lease.epoch != _common.epoch:
@@ -474,7 +548,8 @@ class Message(Received):
         if self._receiver._front.closed:
             return FRONT_CLOSED
         if how is None:
-            return lease.ack()
+            code: int = lease.ack()
+            return code
         encoded = reason.encode()
         if lease.lazy:
             try:
@@ -483,4 +558,5 @@ class Message(Received):
                 pass  # no copy to read later: settled all the same
         lease.settled = True
         lease.end, lease.delay_ms, lease.reason = how, delay_ms, encoded
-        return int(OK) if lease.views else lease.finish()
+        code = OK if lease.views else lease.finish()
+        return code

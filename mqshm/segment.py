@@ -62,6 +62,7 @@ class Attachment:
         self.key = key
         self.descriptors = [fd]
         self.handle = handle
+        self._memory = ffi.gc(handle, lib.mqshm_abandon)  # of the handle itself: fronts may come when it was closed
         self.pid = os.getpid()
         self.users = 0
         self.fronts: weakref.WeakKeyDictionary[Any, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
@@ -135,10 +136,7 @@ class Attachment:
         for front in list(self.fronts):
             front.abandon()
         handle, self.handle = self.handle, None
-        if self.pid == os.getpid():
-            lib.mqshm_detach(handle)
-        else:
-            lib.mqshm_abandon(handle)
+        lib.mqshm_close(handle)
         for fd in self.descriptors:
             os.close(fd)
 

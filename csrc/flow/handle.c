@@ -43,7 +43,7 @@ static void back_off(unsigned spins)
 	else mqi_yield();
 }
 
-void mqi_lock(struct mqshm *h)
+int mqi_lock(struct mqshm *h)
 {
 	uint32_t open = 0;
 	for (unsigned spins = 0; !__atomic_compare_exchange_n(&h->lock, &open, 1u, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED); open = 0)
@@ -56,6 +56,9 @@ void mqi_lock(struct mqshm *h)
 	} else if (h->may_bias)
 		__atomic_store_n(&h->bias, mqi_thread(), __ATOMIC_RELEASE); /* from its next operation on */
 	h->locked = true;
+	if (likely(!h->closed)) return MQSHM_OK;
+	mqi_unlock(h);
+	return MQSHM_CLOSED;
 }
 
 int mqshm_format(int fd, uint64_t units, const mqshm_config *config)
@@ -145,24 +148,52 @@ int mqshm_attach(int fd, const char *program, uint32_t role, mqshm_t **out)
 void mqshm_abandon(mqshm_t *h)
 {
 	if (!h) return;
-	mqi_segment_close(h);
+	if (!h->closed) mqi_segment_close(h);
 	free_handle(h);
 }
 
 /* The row is given back only when nothing names it any more; otherwise it stays until the process ends, and is swept then. */
+static void leave_segment(struct mqshm *h)
+{
+	mqi_store_rlx(&h->row->busy, 1u);
+	mqi_subs_of_peer(h, h->peer);
+	int rc = mqi_sweep_row(h, h->peer, 0);
+	if (rc == MQSHM_OK) mqi_subs_sweep(h);
+	mqi_store_rel(&h->row->busy, 0u);
+	if (rc != MQSHM_OK) return;
+	mqi_peer_leave(h);
+	mqi_supervisor_ring(h);
+}
+
+/* false: another thread has closed it. */
+static bool lock_alone(struct mqshm *h)
+{
+	for (unsigned spins = 0; mqi_lock(h) == MQSHM_OK; back_off(spins++)) {
+		if (h->outside == 0) return true;
+		mqi_unlock(h);
+	}
+	return false;
+}
+
+/* Always by the lock: that takes the bias away, so nobody is inside, and who comes later comes by the lock too. In a forked
+ * child nothing in the segment is its own, and the lock may be that of a thread that is not there. */
+void mqshm_close(mqshm_t *h)
+{
+	bool parents = h->forks != mqi_fork_count();
+	if (h->closed || (!parents && !lock_alone(h))) return;
+	if (!parents) leave_segment(h);
+	mqi_segment_close(h);
+	h->closed = true;
+	if (parents) return;
+	h->may_bias = false;
+	__atomic_store_n(&h->bias, NULL, __ATOMIC_RELAXED); /* a handle that was never used before gave it to this thread */
+	mqi_unlock(h);
+}
+
 void mqshm_detach(mqshm_t *h)
 {
 	if (!h) return;
-	if (mqi_enter(h) == MQSHM_OK) { /* in a forked child nothing in the segment is its own */
-		mqi_subs_of_peer(h, h->peer);
-		int rc = mqi_sweep_row(h, h->peer, 0);
-		if (rc == MQSHM_OK) mqi_subs_sweep(h);
-		mqi_leave(h);
-		if (rc == MQSHM_OK) {
-			mqi_peer_leave(h);
-			mqi_supervisor_ring(h);
-		}
-	}
+	mqshm_close(h);
 	mqshm_abandon(h);
 }
 
@@ -183,6 +214,7 @@ static void disown(struct mqshm *h)
 	h->row = NULL;
 	h->supervises = false;
 	h->next_seq = h->end_seq = 0;
+	h->outside = 0;
 	memset(h->cursors, 0, sizeof h->cursors);
 	memset(h->growing, 0, sizeof h->growing);
 	for (uint32_t i = 0; i < MQI_SUBS; i++)

@@ -92,6 +92,8 @@ struct mqshm {
 	void *bias;                  /* thread that needs no lock; NULL: none */
 	bool may_bias;               /* until a second thread comes */
 	bool locked;                 /* whoever is in an operation came in by the lock */
+	uint32_t outside;            /* threads that need the mapping, or the file, outside of an operation */
+	bool closed;                 /* the mapping is gone, and nobody comes in any more */
 	uint32_t forks;              /* mqi_fork_count() of the process that it belongs to */
 	int fd;
 	uint64_t inc;
@@ -138,8 +140,9 @@ struct mqshm {
  * A locked instruction drains the stores before it, and those of a message are on their way to another core; so the
  * lock is biased to the thread that uses the handle first. That thread says `inside`, then looks whether it still has
  * the bias; the first other thread takes the bias away, has the kernel put a barrier into every thread of the process,
- * and waits until it is not inside. From then on all threads use the lock. */
-void mqi_lock(struct mqshm *h);
+ * and waits until it is not inside. From then on all threads use the lock. Of a handle that was closed nobody has the
+ * bias, and nobody gets the lock: MQSHM_CLOSED. */
+int mqi_lock(struct mqshm *h);
 static inline void *mqi_thread(void) { return __builtin_thread_pointer(); }
 static inline int mqi_enter(struct mqshm *h)
 {
@@ -153,17 +156,20 @@ static inline int mqi_enter(struct mqshm *h)
 		}
 		__atomic_store_n(&h->inside, 0u, __ATOMIC_RELEASE);
 	}
-	mqi_lock(h);
-	mqi_store_rlx(&h->row->busy, 1u);
-	return MQSHM_OK;
+	int rc = mqi_lock(h);
+	if (likely(rc == MQSHM_OK)) mqi_store_rlx(&h->row->busy, 1u);
+	return rc;
+}
+static inline void mqi_unlock(struct mqshm *h)
+{
+	h->locked = false;
+	__atomic_store_n(&h->lock, 0u, __ATOMIC_RELEASE);
 }
 static inline void mqi_leave(struct mqshm *h)
 {
 	mqi_store_rel(&h->row->busy, 0u);
-	if (unlikely(h->locked)) {
-		h->locked = false;
-		__atomic_store_n(&h->lock, 0u, __ATOMIC_RELEASE);
-	} else __atomic_store_n(&h->inside, 0u, __ATOMIC_RELEASE);
+	if (unlikely(h->locked)) mqi_unlock(h);
+	else __atomic_store_n(&h->inside, 0u, __ATOMIC_RELEASE);
 }
 
 /* The thread's last failure, for people. Returns `result`, so that a failing line reads: return mqi_fail(...). */

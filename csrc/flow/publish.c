@@ -237,9 +237,12 @@ static int fill(struct mqshm *h, uint64_t offset, const struct mqi_message *m)
 		memcpy(to, m->data, m->size);
 		return MQSHM_OK;
 	}
+	h->outside++;
 	mqi_leave(h);
 	memcpy(to, m->data, m->size);
-	return mqi_enter(h);
+	int rc = mqi_enter(h);
+	if (likely(rc == MQSHM_OK)) h->outside--;
+	return rc;
 }
 
 static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)

@@ -15,7 +15,6 @@
 #include "shm/subs.h"
 
 #define BACKLOG 4
-#define LOOK_EVERY 64u
 #define AHEAD 512 /* bytes of the next payload; the processor's own prefetching goes on from there */
 
 bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
@@ -220,12 +219,6 @@ static int look(struct mqshm_sub *s, mqshm_delivery *out)
 	return MQSHM_EMPTY;
 }
 
-/* A consumer that always finds a message never sleeps: it looks for a supervisor once in so many messages. */
-static inline bool look_now(struct mqshm_sub *s, uint32_t got)
-{
-	return unlikely(mqi_load_rlx(&s->counters->delivered) % LOOK_EVERY < got);
-}
-
 static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
 {
 	int rc;
@@ -270,18 +263,24 @@ bool mqi_backlog(struct mqshm_sub *s)
 	return false;
 }
 
+int mqi_receive(struct mqshm_sub *s, mqshm_delivery *out)
+{
+	int rc = receive_one(s, out);
+	/* Who slept was woken for one message of perhaps several: the next sleeper is for the next. */
+	if (unlikely(s->woken) && rc == MQSHM_OK) {
+		s->woken = false;
+		if (mqi_may_receive(s)) mqi_event_one(s->h, s->shm->waiters);
+	}
+	return rc;
+}
+
 int mqshm_receive(mqshm_sub_t *s, mqshm_delivery *out)
 {
 	struct mqshm *h = s->h;
 	int rc = mqi_enter(h);
 	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the subscription was opened by the parent process");
-	rc = receive_one(s, out);
-	/* Who slept was woken for one message of perhaps several: the next sleeper is for the next. */
-	if (unlikely(s->woken) && rc == MQSHM_OK) {
-		s->woken = false;
-		if (mqi_may_receive(s)) mqi_event_one(h, s->shm->waiters);
-	}
-	bool to_look = rc == MQSHM_OK && look_now(s, 1);
+	rc = mqi_receive(s, out);
+	bool to_look = rc == MQSHM_OK && mqi_look_now(s, 1);
 	mqi_leave(h);
 	if (unlikely(to_look)) mqi_supervisor_look(h);
 	return rc;
@@ -298,7 +297,7 @@ int mqshm_receive_batch(mqshm_sub_t *s, uint32_t max, mqshm_delivery *out, uint3
 		s->woken = false;
 		if (mqi_may_receive(s)) mqi_event_one(h, s->shm->waiters);
 	}
-	bool to_look = look_now(s, *got);
+	bool to_look = mqi_look_now(s, *got);
 	mqi_leave(h);
 	if (unlikely(to_look)) mqi_supervisor_look(h);
 	return *got ? MQSHM_OK : rc;

@@ -5,9 +5,17 @@
 #include "flow/handle.h"
 
 #define MQI_REFUSED 1000 /* leased, but not to be handed out: over its time, or over its attempts (flow/dead.h) */
+#define MQI_LOOK_EVERY 64u
 
-/* Leases a claimable slot: one compare-and-swap from `word`; MQSHM_OK or MQI_REFUSED. MQSHM_EMPTY: somebody was faster. MQSHM_CORRUPT: what it
- * carries makes no sense; the slot is given back and counted as dropped. */
+/* mqshm_receive. */
+int mqi_receive(struct mqshm_sub *s, mqshm_delivery *out);
+/* A consumer that always finds a message never sleeps: it looks for a supervisor once in so many messages. */
+static inline bool mqi_look_now(struct mqshm_sub *s, uint32_t got)
+{
+	return unlikely(mqi_load_rlx(&s->counters->delivered) % MQI_LOOK_EVERY < got);
+}
+/* Leases a claimable slot: one compare-and-swap from `word`; MQSHM_OK or MQI_REFUSED. MQSHM_EMPTY: somebody was faster.
+ * MQSHM_CORRUPT: what it carries makes no sense; the slot is given back and counted as dropped. */
 int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery *out);
 /* The first message of one ring, or of those to be delivered again in it. */
 int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out);

@@ -31,11 +31,6 @@ void mqi_finish_freeing(struct mqshm_sub *s, uint32_t index, uint64_t word, uint
 	mqi_slot_free(s, index, word);
 }
 
-static inline void unhold(mqshm_delivery *d)
-{
-	if (d->sub->held) d->sub->held--;
-}
-
 int mqi_settle(mqshm_delivery *d, uint64_t *counter)
 {
 	struct mqshm_sub *s = d->sub;
@@ -71,7 +66,7 @@ static int end(mqshm_delivery *d, uint64_t *counter)
 	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	rc = mqi_settle(d, counter);
-	unhold(d);
+	mqi_unhold(d);
 	mqi_leave(d->sub->h);
 	return rc;
 }
@@ -88,7 +83,7 @@ int mqshm_ack_batch(mqshm_delivery *d, uint32_t n, uint32_t *acked)
 	for (uint32_t i = 0; i < n; i++) {
 		if (unlikely(!stands(&d[i], SLOT_INFLIGHT))) continue;
 		*acked += mqi_settle(&d[i], &d[i].sub->counters->settled) == MQSHM_OK;
-		unhold(&d[i]);
+		mqi_unhold(&d[i]);
 	}
 	mqi_leave(h);
 	return MQSHM_OK;
@@ -139,7 +134,7 @@ int mqshm_nack(mqshm_delivery *d, uint32_t delay_ms)
 	if (most && d->attempt >= most) rc = mqi_give_up(d, MQI_WORN_OUT, NULL, 0);
 	else rc = mqi_settle_later(d, delay_ms == UINT32_MAX ? backoff_ms(s, d->attempt) : delay_ms);
 	if (rc == MQSHM_OK) MQI_COUNT(s->counters->nacked, 1);
-	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) unhold(d);
+	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) mqi_unhold(d);
 	mqi_leave(s->h);
 	return rc;
 }
@@ -188,7 +183,7 @@ int mqshm_ack_hold(mqshm_delivery *d)
 		d->word = freeing;
 		MQI_COUNT(d->sub->counters->settled, 1);
 	} else rc = lost(d);
-	unhold(d);
+	mqi_unhold(d);
 	mqi_leave(d->sub->h);
 	return rc;
 }

@@ -11,6 +11,11 @@ int mqi_settle(mqshm_delivery *d, uint64_t *counter);
 int mqi_settle_later(mqshm_delivery *d, uint64_t ms);
 /* FREEING(me), by d->word: the payload's share and the slot are given back. */
 void mqi_finish_freeing(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t block, uint64_t gen, uint32_t bit);
+/* One less towards the subscription's prefetch. */
+static inline void mqi_unhold(mqshm_delivery *d)
+{
+	if (d->sub->held) d->sub->held--;
+}
 /* A claimable-where-it-stands slot: hints and a wake-up. */
 void mqi_made_again(struct mqshm_sub *s, uint32_t index);
 

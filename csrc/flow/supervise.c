@@ -57,9 +57,13 @@ void mqi_supervisor_look(struct mqshm *h)
 {
 	uint64_t now = mqi_wall_coarse_ns(), was = __atomic_load_n(&h->looked_ns, __ATOMIC_RELAXED);
 	if (now - was < MQI_LOOK_NS || !__atomic_compare_exchange_n(&h->looked_ns, &was, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
-	char **command = __atomic_load_n(&h->command, __ATOMIC_ACQUIRE);
-	if (!command || h->forks != mqi_fork_count() || mqi_byte_held(h->fd, MQI_SUPERVISOR_LOCK)) return;
-	start(h);
+	if (!__atomic_load_n(&h->command, __ATOMIC_ACQUIRE) || mqi_enter(h) != MQSHM_OK) return;
+	h->outside++; /* so the handle is not closed meanwhile */
+	mqi_leave(h);
+	if (!mqi_byte_held(h->fd, MQI_SUPERVISOR_LOCK)) start(h);
+	if (mqi_enter(h) != MQSHM_OK) return; /* a forked child's */
+	h->outside--;
+	mqi_leave(h);
 }
 
 int mqshm_supervisor_start(mqshm_t *h)

@@ -385,6 +385,37 @@ def test_closing_ends_waits(broker):
     assert len(ended) == 3 and set(ended) <= {mqshm.BrokerClosed, mqshm.SubscriptionClosed}
 
 
+def test_threads_that_are_in_the_middle_of_calls_hear_of_the_end(front, name):
+    def call(broker, sub, data, begun, ended):
+        try:
+            while True:
+                broker.publish("t", data)
+                message = sub.receive_nowait()
+                if message is not None:
+                    message.ack()
+                begun.set()
+        except (mqshm.BrokerClosed, mqshm.SubscriptionClosed) as error:
+            ended.append(type(error))
+
+    for _ in range(12):
+        broker = mqshm.connect(name)
+        sub = broker.subscribe("t", group="g", overflow="drop_oldest", buffer_size=20)
+        begun, ended = [threading.Event() for _ in range(3)], []
+        threads = [
+            threading.Thread(target=call, args=(broker, sub, data, each, ended))
+            for data, each in zip((SMALL, b"x" * 300, LARGE), begun, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        assert all(each.wait(10) for each in begun)
+        attachment = broker._attachment
+        broker.close()
+        for thread in threads:
+            thread.join(10)
+        assert len(ended) == 3
+        until(lambda attachment=attachment: attachment.handle is None)
+
+
 def test_a_broker_that_is_dropped_goes(front, name):
     broker = mqshm.connect(name)
     sub = broker.subscribe("t")
