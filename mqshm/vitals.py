@@ -124,7 +124,8 @@ class Vitals:
             name=self._name,
             checked_at=now,
             uptime=max(0.0, now - out.created_ns / 1e9),
-            supervisor=next((peer.pid for peer in peers if peer.role == 1 and peer.alive), None),
+            supervisor=None if (watches := lib.mqshm_supervised(handle)) == 0 else max(0, watches),
+            unwatched=bool(out.unwatched),
             topics=out.topics,
             subscriptions=out.subscriptions,
             waiting=int(rows["waiting"].sum()),
@@ -256,7 +257,7 @@ class Vitals:
                 memory = _asked(process.memory_info)
                 rss = memory.rss if memory else None
                 threads, open_files = _asked(process.num_threads), _asked(process.num_fds)
-        role = "supervisor" if peer.role == 1 else "user"
+        role = "user" if peer.role == lib.MQSHM_USER else "supervisor"
         return ProcessHealth(
             peer.pid, peer.program, role, state, peer.attached_at, leases, peer.loans, cpu, rss, threads, open_files
         )
