@@ -159,6 +159,8 @@ typedef struct {
 	uint64_t trouble_s[6];          /* wall seconds of the last of each; 0: never */
 	uint32_t trouble_peer[6];       /* in whose row it was counted */
 	uint32_t topics, subscriptions, peers, publishers /* that wait for memory */;
+	uint32_t unwatched;             /* it had a supervisor and has none, while somebody but this process uses it, or this one
+	                                   is to start one */
 	uint32_t memory_high;           /* past the high-water mark, and not back below yet */
 	uint32_t damaged;               /* subscriptions that make no sense */
 	char damage[256];               /* what is wrong with the first of them, for people */

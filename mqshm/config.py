@@ -97,6 +97,7 @@ FIXED = {
     "buffer_size": "a group's is said when it is created; default_buffer_size is for those that come",
     "ack": "a group's is said when it is created; delete_group it first",
     "ack_timeout": "a group's is said when it is created; default_ack_timeout is for those that come",
+    "patterns": "a group's are said when it is created; delete_group it first",
     "prefetch": "a group's is said when it is created; delete_group it first",
     "priorities": "there are five in every broker",
 }

@@ -183,6 +183,13 @@ def _troubles(seen: HealthStatus, limits: Thresholds) -> Iterator[Reason]:
 
 
 def _processes(seen: HealthStatus) -> Iterator[Reason]:
+    if seen.unwatched:
+        text = "its supervisor is gone: what is due is done late, by whoever receives or publishes"
+        advice = (
+            "nothing, if that passes in a second or two: a process that uses the broker starts the next; otherwise see "
+            f"why that fails, or run `mqshm up {seen.name}`"
+        )
+        yield Reason("unwatched", DEGRADED, None, text, advice)
     for each in seen.processes:
         subject, who = f"pid {each.pid}", f"process {each.pid} ({each.program})"
         holds = f", and holds {count(each.leases, 'message', 'messages')}" if each.leases else ""

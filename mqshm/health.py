@@ -174,7 +174,9 @@ class HealthStatus:
     uptime: float
     """Seconds since the broker was made."""
     supervisor: int | None
-    """Its process."""
+    """Its process; 0: one in another pid namespace; None: nobody watches."""
+    unwatched: bool
+    """It had a supervisor and has none, and is in use."""
     topics: int
     subscriptions: int
     waiting: int

@@ -25,7 +25,7 @@ else:
     import tomli as tomllib
 
 PREFIX = "MQSHM_"
-OTHER_VARIABLES = frozenset({"MQSHM_FRONT"})
+OTHER_VARIABLES = frozenset({"MQSHM_FRONT", "MQSHM_LOG", "MQSHM_SUPERVISOR"})
 """Variables of this prefix that are no fields."""
 
 _INTEGERS = {"max_topics", "max_subscribers", "default_buffer_size", "max_attempts"}

@@ -124,7 +124,8 @@ class Vitals:
             name=self._name,
             checked_at=now,
             uptime=max(0.0, now - out.created_ns / 1e9),
-            supervisor=next((peer.pid for peer in peers if peer.role == 1 and peer.alive), None),
+            supervisor=None if (watches := lib.mqshm_supervised(handle)) == 0 else max(0, watches),
+            unwatched=bool(out.unwatched),
             topics=out.topics,
             subscriptions=out.subscriptions,
             waiting=int(rows["waiting"].sum()),
@@ -168,10 +169,12 @@ class Vitals:
         grown, seconds = now.grown_since(base), now.at - base.at
         whole = (grown.sum(axis=0) / seconds).tolist()
         whole[0] = max(0, now.published - base.published) / seconds
-        each = (grown[rows["row"].astype(numpy.intp)] / seconds).tolist()
-        return Rates(seconds, *whole), [
-            _quickly(Rates, dict(zip(_RATES, (seconds, *values), strict=True))) for values in each
+        still = Rates(seconds, *(0.0,) * len(_COUNTERS))  # most of many are
+        each = [
+            _quickly(Rates, dict(zip(_RATES, (seconds, *values), strict=True))) if any(values) else still
+            for values in (grown[rows["row"].astype(numpy.intp)] / seconds).tolist()
         ]
+        return Rates(seconds, *whole), each
 
     def _of_late(self, now: _Sample, rows: Any, queues: list[QueueHealth], limits: Thresholds) -> OfLate:
         """What is seen to grow is remembered for a while."""
@@ -193,31 +196,21 @@ class Vitals:
     def _queues(
         self, handle: Any, rows: Any, rates: list[Rates] | list[None], pids: dict[int, int], now: float
     ) -> Iterator[QueueHealth]:
-        # Where nothing waits the time is the largest there is, so that it is nobody's oldest.
-        since = numpy.where(rows["oldest_ns"] == 0, numpy.iinfo("u8").max, rows["oldest_ns"])
-        ages = numpy.maximum(now - since / 1e9, 0.0)
-        oldest = numpy.maximum(now - since.min(axis=1) / 1e9, 0.0)
         # Columns as lists, then a dict a row: a thousand rows cost milliseconds less than by their elements.
         names = [*_AS_THEY_ARE, "row", "word", "private_owner", "overflow", "sampled", "waiting_by_ring", "oldest_ns"]
         columns = [rows[name].tolist() for name in names]
-        for row, age, ages_by_ring, rate in zip(
-            zip(*columns, strict=True), oldest.tolist(), ages.tolist(), rates, strict=True
-        ):
-            *numbers, number, word, owner, overflow, sampled, waiting, since_by_ring = row
+        for row, rate in zip(zip(*columns, strict=True), rates, strict=True):
+            *numbers, number, word, owner, overflow, sampled, waiting, since = row
             group, patterns = self._text(handle, number, word)
-            waits = any(since_by_ring)
+            ages = {of: max(0.0, now - ns / 1e9) for of, ns in zip(_PRIORITIES, since, strict=True) if ns}
             fields = dict(zip(_AS_THEY_ARE.values(), numbers, strict=True))
             fields["group"] = None if owner else group
             fields["patterns"] = patterns
             fields["pid"] = pids.get(owner) if owner else None
             fields["overflow"] = OVERFLOWS[overflow] if overflow < len(OVERFLOWS) else "?"
             fields["waiting_by_priority"] = dict(zip(_PRIORITIES, waiting, strict=True))
-            fields["oldest"] = age if waits else None
-            fields["oldest_by_priority"] = (
-                {of: age for of, age, ns in zip(_PRIORITIES, ages_by_ring, since_by_ring, strict=True) if ns}
-                if waits
-                else {}
-            )
+            fields["oldest"] = max(ages.values()) if ages else None
+            fields["oldest_by_priority"] = ages
             fields["estimated"] = bool(sampled)
             fields["rates"] = rate
             yield _quickly(QueueHealth, fields)
@@ -256,7 +249,7 @@ class Vitals:
                 memory = _asked(process.memory_info)
                 rss = memory.rss if memory else None
                 threads, open_files = _asked(process.num_threads), _asked(process.num_fds)
-        role = "supervisor" if peer.role == 1 else "user"
+        role = "user" if peer.role == lib.MQSHM_USER else "supervisor"
         return ProcessHealth(
             peer.pid, peer.program, role, state, peer.attached_at, leases, peer.loans, cpu, rss, threads, open_files
         )
@@ -265,7 +258,7 @@ class Vitals:
 def _quickly(cls: type[_Made], fields: dict[str, Any]) -> _Made:
     """A frozen dataclass of all its fields, without the checks of its __init__, which cost microseconds each."""
     made = object.__new__(cls)
-    made.__dict__.update(fields)
+    object.__setattr__(made, "__dict__", fields)
     return made
 
 

@@ -108,6 +108,17 @@ static void look_at_all(struct mqshm *h, mqshm_health *out, struct alive *alive,
 	}
 }
 
+/* It had one, and whoever wants one is here. */
+static bool is_unwatched(struct mqshm *h, const struct alive *alive)
+{
+	if (mqi_load_rlx(&h->hdr->started) == 0 || mqshm_supervised(h) != 0) return false;
+	if (__atomic_load_n(&h->command, __ATOMIC_ACQUIRE)) return true;
+	uint32_t rows = mqi_peers_rows(h);
+	for (uint32_t p = 1; p < rows; p++)
+		if (p != h->peer && alive->bits[p / 64] >> p % 64 & 1 && mqi_load_rlx(&mqi_peer(h, p)->role) == MQSHM_USER) return true;
+	return false;
+}
+
 /* ---- a subscription ---- */
 
 /* Slots to look at in one with so many: all of few, and its part of what is left. */
@@ -158,6 +169,7 @@ int mqshm_health_get(mqshm_t *h, mqshm_health *out, mqshm_sub_health *subs, uint
 	memset(leases, 0, MQI_PEERS * sizeof *leases);
 	if (mqi_enter(h) != MQSHM_OK) return forked();
 	look_at_all(h, out, &alive, &slots, &open);
+	out->unwatched = is_unwatched(h, &alive);
 	uint32_t rows = mqi_subs_rows(h);
 	mqi_leave(h);
 	for (uint32_t row = 0; row < rows && out->subscriptions < room; row++) {

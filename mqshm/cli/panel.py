@@ -12,7 +12,7 @@ from mqshm.health import HealthStatus, QueueHealth
 from mqshm.words import short, size
 from mqshm.words import time as duration
 
-_LEAST = 8  # characters of the first column
+_LEAST = 8  # characters of the first column, which may have a quarter of the width
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _flowed(parts: Sequence[str], width: int) -> Iterator[str]:
     line = ""
     for part in parts:
         if line and len(line) + 2 + len(part) > width:
-            yield line
+            yield cut(line, width)
             line = "  "
         line += ("  " if line.strip() else "") + part
     if line:
@@ -140,7 +140,7 @@ def reasons(seen: HealthStatus, width: int) -> list[str]:
         text = (
             f"{'!!' if reason.severity == 'unhealthy' else '!'} {reason.code}: {reason.text}. To do: {reason.advice}."
         )
-        lines += textwrap.wrap(text, width, subsequent_indent="   ", break_long_words=True)
+        lines += textwrap.wrap(printable(text), width, subsequent_indent="   ", break_long_words=True)
     return lines
 
 
@@ -154,7 +154,7 @@ def table(columns: Sequence[Column], rows: Iterable[Any], width: int, marked: st
 
     def needed() -> int:
         others = sum(widths[each.head] + 2 for each in shown[1:])
-        return min(widths[shown[0].head], max(_LEAST, len(shown[0].head))) + others
+        return min(widths[shown[0].head], max(_LEAST, width // 4)) + others
 
     while len(shown) > 1 and needed() > width:
         shown.remove(max(shown[1:], key=lambda each: each.need))
@@ -174,8 +174,13 @@ def _head(column: Column, marked: str) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return printable if len(printable) <= width else printable[: max(0, width - 1)] + "~"
+    text = printable(text)
+    return text if len(text) <= width else text[: max(0, width - 1)] + "~"
+
+
+def printable(text: str) -> str:
+    """What other processes call themselves is not to move the cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def without(seen: HealthStatus, pid: int) -> HealthStatus:

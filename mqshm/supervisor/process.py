@@ -14,6 +14,7 @@ from mqshm.config import Config
 from mqshm.errors import BrokerExists, BrokerNotFound, MQError, Timeout
 from mqshm.segment import Attachment
 from mqshm.supervisor import log, signals
+from mqshm.supervisor.checks import Checks
 from mqshm.supervisor.signals import Signals
 from mqshm.supervisor.watch import Watch
 
@@ -95,6 +96,8 @@ class _Reign:
         log.event("watching", broker=name, foreground=not self.leaves)
         watch = Watch(self.handle, name, lambda: self._done(watch))
         watch.watch(self.caught.fd, self.caught.drain)
+        checks = Checks(name, self.handle, self.attachment.descriptors[0])
+        checks.start()
         code = 0
         try:
             watch.run()
@@ -102,6 +105,8 @@ class _Reign:
             log.panic("gave up", broker=name)
             print(f"mqshm: {error}", file=sys.stderr)
             code = 1
+        finally:
+            checks.stop()
         if self.caught.stop is not None:
             log.event("stopped", broker=name, signal=self.caught.stop.name)
         if not self.over and not self._end():

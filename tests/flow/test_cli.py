@@ -23,7 +23,7 @@ def fine(*arguments, **options):
     return done.stdout
 
 
-VERBS = ["ls", "status", "pub", "sub", "peek", "purge", "fsck", "bench", "demo", "rm"]
+VERBS = ["ls", "status", "top", "config", "pub", "sub", "peek", "purge", "fsck", "bench", "demo", "rm"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -60,7 +60,7 @@ def test_ls_and_status_and_rm(name):
     assert name not in mqshm.list_brokers()
 
 
-@pytest.mark.parametrize("verb", [["status"], ["peek", "g"], ["purge", "g"], ["fsck"], ["rm"]])
+@pytest.mark.parametrize("verb", [["status"], ["top"], ["config"], ["peek", "g"], ["purge", "g"], ["fsck"], ["rm"]])
 def test_a_broker_that_is_not_there_is_one_line_on_stderr(name, verb):
     done = command(verb[0], name, *verb[1:])
     assert done.returncode == 1

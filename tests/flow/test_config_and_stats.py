@@ -32,6 +32,23 @@ def test_a_bad_change_changes_nothing(broker):
     assert broker.config == before
 
 
+def test_changes_of_several_processes_at_once_are_all_made(broker, run):
+    children = [run(_change, broker.name, field) for field in ("max_topics", "max_subscribers", "max_attempts")]
+    for number in range(1, 101):
+        broker.update_config(max_message_size=number)
+    for child in children:
+        child.join(20)
+        assert child.exitcode == 0
+    config = broker.config
+    assert (config.max_topics, config.max_subscribers, config.max_attempts, config.max_message_size) == (100,) * 4
+
+
+def _change(name, field):
+    with mqshm.connect(name) as broker:
+        for number in range(1, 101):
+            broker.update_config(**{field: number})
+
+
 def test_stats_count_what_happened(broker):
     group = broker.subscribe("a.*", group="g", backoff=(0, 0))
     broker.subscribe("a.b", group="other")

@@ -58,5 +58,11 @@ def test_an_unknown_field_is_refused_with_those_that_there_are():
         Config().replace(max_topix=1)
 
 
+@pytest.mark.parametrize("field", ["name", "mode", "priorities", "buffer_size", "ack_timeout"])
+def test_what_is_fixed_at_creation_says_so(field):
+    with pytest.raises(InvalidConfig, match=f"^{field} cannot change while the broker is there: .+"):
+        Config().replace(**{field: 1})
+
+
 def test_backoff_may_be_any_pair():
     assert Config(backoff=[0, 1]).backoff == (0.0, 1.0)

@@ -25,10 +25,11 @@ QUEUE = QueueHealth(
     rates=None,
 )  # fmt: skip
 WELL = HealthStatus(
-    name="shop", checked_at=1000.0, uptime=5.0, supervisor=None, topics=3, subscriptions=1, waiting=0, in_flight=0,
-    delayed=0, published=9, published_bytes=9, memory_usage=1 << 20, memory_counted=1 << 20, memory_limit=GIB,
-    memory_high=False, publishers_waiting=0, rates=None, troubles={kind: Trouble(0, None, None) for kind in TROUBLES},
-    groups={"g": QUEUE}, private=(), processes=(PROCESS,), machine=MACHINE, damage="",
+    name="shop", checked_at=1000.0, uptime=5.0, supervisor=None, unwatched=False, topics=3, subscriptions=1,
+    waiting=0, in_flight=0, delayed=0, published=9, published_bytes=9, memory_usage=1 << 20, memory_counted=1 << 20,
+    memory_limit=GIB, memory_high=False, publishers_waiting=0, rates=None,
+    troubles={kind: Trouble(0, None, None) for kind in TROUBLES}, groups={"g": QUEUE}, private=(),
+    processes=(PROCESS,), machine=MACHINE, damage="",
 )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def test_all_well_is_healthy_without_reasons():
         (with_trouble("other", 0), "errors", "degraded"),
         (with_trouble("lease_lost", 0), "leases_lost", "degraded"),
         (with_trouble("panic", 0), "panics", "degraded"),
+        (found(unwatched=True), "unwatched", "degraded"),
         (with_process(state="dead"), "process_dead", "degraded"),
         (with_process(state="stopped", leases=1), "process_stopped", "degraded"),
         (with_process(state="stopped", role="supervisor"), "supervisor_stopped", "degraded"),
