@@ -291,12 +291,13 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
                uint32_t m, uint64_t *seqs, uint32_t *failed)
 {
 	struct commit c = {.h = h, .parts = parts, .n = n, .settled = settled, .keep = keep, .m = m, .failed = n};
+	unsigned made = 0;
 	c.messages = malloc((n ? n : 1) * sizeof *c.messages);
 	c.offsets = malloc((n ? n : 1) * sizeof *c.offsets);
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
 	for (unsigned round = 0; rc == MQSHM_OK; round++) {
 		rc = reserve_all(&c);
-		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED || round == MQI_RESOLVE_ROUNDS) break;
 		for (uint32_t i = 0; i < n; i++) parts[i].topic->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;
