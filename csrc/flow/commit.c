@@ -265,7 +265,7 @@ static int go(struct commit *c)
 	}
 	describe(c);
 	bind(c);
-	unsigned holders = mqi_block_holders_for(mqi_block(h, c->block), c->count + (c->m > 0), c->gen);
+	unsigned holders = mqi_block_holders_for(mqi_block(h, c->block), c->bytes, c->count + (c->m > 0), c->gen);
 	uint64_t mine = mqi_block_word(BLOCK_NEW, h->peer, c->gen), live = mqi_block_word(BLOCK_LIVE, holders, c->gen);
 	if (!begin_settling(c, &begun) || !mqi_cas64(&mqi_block(h, c->block)->word, mine, live)) {
 		undo_settling(c, begun);

@@ -189,7 +189,7 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m,
 		claims[i].word = mqi_slot_word(SLOT_BOUND, h->peer, mqi_slot_gen(claims[i].word), 0);
 		mqi_store_rel(&slot->word, claims[i].word); /* who repairs reads the word, then the reference */
 	}
-	unsigned holders = mqi_block_holders_for(b, n, gen);
+	unsigned holders = mqi_block_holders_for(b, m->size + m->envelope_size, n, gen);
 	if (unlikely(!mqi_cas64(&b->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_LIVE, holders, gen)))) {
 		give_back(claims, n);
 		return mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");

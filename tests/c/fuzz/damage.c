@@ -75,7 +75,7 @@ static void swap(const struct stretch *a, const struct stretch *b, int fd)
 	     strerror(errno));
 }
 
-void damage(struct tape *t, const struct image *image, int fd, bool at_rest)
+bool damage(struct tape *t, const struct image *image, int fd, bool at_rest)
 {
 	const struct stretch *s = &image->stretch[draw(t, image->stretches)];
 	unsigned kind = draw(t, at_rest ? 200 : 100);
@@ -89,9 +89,10 @@ void damage(struct tape *t, const struct image *image, int fd, bool at_rest)
 		swap(s, &image->stretch[draw(t, image->stretches)], fd);
 	} else {
 		uint64_t at = draw_word(t, s, fd), value = draw_value(t, s, fd, get(fd, at));
-		if (!at_rest && is_lock(at)) return;
+		if (!at_rest && is_lock(at)) return true;
 		note("%s, byte %llu of it (%llu): %016llx, not %016llx", s->what, (unsigned long long)(at - s->at), (unsigned long long)at,
 		     (unsigned long long)value, (unsigned long long)get(fd, at));
 		put(fd, at, value);
 	}
+	return kind != 199;
 }

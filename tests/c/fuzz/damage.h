@@ -31,7 +31,8 @@ void image_make(struct image *image, uint64_t seed);
 /* A new file that holds the image. */
 int image_restore(const struct image *image);
 
-/* One piece of damage, drawn; `at_rest`: nobody has the file mapped, so it may be cut. */
-void damage(struct tape *t, const struct image *image, int fd, bool at_rest);
+/* One piece of damage, drawn; `at_rest`: nobody has the file mapped, so it may be cut. false: it
+ * was, and there is no more to be done to it. */
+bool damage(struct tape *t, const struct image *image, int fd, bool at_rest);
 
 #endif

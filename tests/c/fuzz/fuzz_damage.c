@@ -41,7 +41,7 @@ static void round_of(uint64_t seed, unsigned deadline)
 	world_verb = "attach";
 	world_adopt(fd);
 	if (way == AT_REST)
-		for (unsigned n = chance(t, 10) ? 40 : 1 + draw(t, 4); n; n--) damage(t, image, fd, true);
+		for (unsigned n = chance(t, 10) ? 40 : 1 + draw(t, 4); n && damage(t, image, fd, true);) n--;
 	if (way == WITHIN) {
 		writer = tape_of_seed(~seed);
 		writes_to = image;

@@ -12,7 +12,7 @@
 #include "world.h"
 
 #define ROOM (32ull << 20)  /* that a round may make memory by fallocate; more is refused, as a full /dev/shm would */
-#define STRAY (8ull << 20)  /* and by merely touching it */
+#define STRAY (256ull << 20) /* and by touching what a damaged word says is memory */
 #define GUARD (4ull << 30)  /* address space on both sides of a mapping in which nothing is; an info's size has 32 bits */
 
 static uint64_t committed, at_begin;

@@ -92,7 +92,7 @@ static void add_area(struct image *image, const char *what, const struct area_sh
 static void look(struct image *image, mqshm_t *h)
 {
 	struct header_shm *hdr = h->hdr;
-	uint64_t committed;
+	struct mqi_chunk c;
 	for (unsigned i = 0; i < 4; i++) {
 		add(image, "header", 0, offsetof(struct header_shm, areas));
 		add(image, "areas", offsetof(struct header_shm, areas), sizeof hdr->areas);
@@ -122,9 +122,9 @@ static void look(struct image *image, mqshm_t *h)
 		for (unsigned r = 0; r < MQI_PRIORITIES; r++) add_area(image, "ring", &s->areas[SUB_RING + r], 512);
 	}
 	for (uint64_t u = 1; u < hdr->units_top; u++) {
-		if (!mqi_is_chunk(h, u, &committed) || committed == 0) continue;
-		uint64_t at = h->units_offset + (u << MQI_UNIT_SHIFT), stride = mqi_unit(h, u)->stride;
-		for (unsigned i = 0; i < 4 && (i + 1) * stride <= committed; i++) add(image, "payload", at + i * stride, stride < 256 ? stride : 256);
+		if (!mqi_is_chunk(h, u, &c) || c.committed == 0) continue;
+		uint64_t at = h->units_offset + (u << MQI_UNIT_SHIFT), stride = c.stride;
+		for (unsigned i = 0; i < 4 && (i + 1) * stride <= c.committed; i++) add(image, "payload", at + i * stride, stride < 256 ? stride : 256);
 	}
 }
 

@@ -40,7 +40,7 @@ void fail(const char *format, ...)
 #ifdef FUZZER
 	fputc('\n', stderr);
 #else
-	fprintf(stderr, "\nagain:  fuzz_ops --count 1 --seed %llu --trace\n", (unsigned long long)world_seed);
+	fprintf(stderr, "\nagain:  %s --count 1 --seed %llu --trace\n", program_invocation_short_name, (unsigned long long)world_seed);
 #endif
 	abort();
 }
