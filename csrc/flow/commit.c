@@ -285,7 +285,7 @@ static int go(struct commit *c)
 	}
 	describe(c);
 	bind(c);
-	unsigned holders = mqi_block_holders_for(mqi_block(h, c->block), c->count + (c->m > 0), c->gen);
+	unsigned holders = mqi_block_holders_for(mqi_block(h, c->block), c->bytes, c->count + (c->m > 0), c->gen);
 	uint64_t mine = mqi_block_word(BLOCK_NEW, h->peer, c->gen), live = mqi_block_word(BLOCK_LIVE, holders, c->gen);
 	if (!begin_settling(c, &begun) || !mqi_cas64(&mqi_block(h, c->block)->word, mine, live)) {
 		undo_settling(c, begun);
@@ -312,12 +312,13 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
                  uint32_t m, uint64_t *counter, uint64_t *seqs, uint32_t *failed)
 {
 	struct commit c = {.h = h, .parts = parts, .n = n, .settled = settled, .keep = keep, .m = m, .counter = counter, .failed = n};
+	unsigned made = 0;
 	c.messages = malloc((n ? n : 1) * sizeof *c.messages);
 	c.offsets = malloc((n ? n : 1) * sizeof *c.offsets);
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
 	for (unsigned round = 0; rc == MQSHM_OK; round++) {
 		rc = reserve_all(&c);
-		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED || round == MQI_RESOLVE_ROUNDS) break;
 		for (uint32_t i = 0; i < n; i++) parts[i].topic->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;

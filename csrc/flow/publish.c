@@ -199,7 +199,7 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m,
 		claims[i].word = mqi_slot_word(SLOT_BOUND, h->peer, mqi_slot_gen(claims[i].word), 0);
 		mqi_store_rel(&slot->word, claims[i].word); /* who repairs reads the word, then the reference */
 	}
-	unsigned holders = mqi_block_holders_for(b, n, gen);
+	unsigned holders = mqi_block_holders_for(b, m->size + m->envelope_size, n, gen);
 	if (unlikely(!mqi_cas64(&b->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_LIVE, holders, gen)))) {
 		give_back(claims, n);
 		return mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
@@ -267,12 +267,13 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct mqi_mess
 	return MQSHM_OK;
 }
 
-bool mqi_make_room(struct mqshm *h) { return mqi_reap_soon(h) || mqi_trim_all(h); }
+bool mqi_make_room(struct mqshm *h, unsigned *made) { return (*made)++ < 2 && (mqi_reap_soon(h) || mqi_trim_all(h)); }
 
 /* One message, with the handle entered. Does not wake inline receivers: the caller does, once for a batch. */
 static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
 	__builtin_prefetch(t->counters, 1); /* written last: the next message's first swap would wait for the line */
+	unsigned made = 0;
 	int rc = mqi_prepare(h, t, m);
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = mqi_topic_current(h, t);
@@ -282,7 +283,7 @@ static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_messag
 			m->seq = mqi_next_seq(h);
 			mqi_count_published(t, m);
 		} else rc = publish_block(h, t, m);
-		if (unlikely(rc == MQSHM_NO_MEMORY) && mqi_make_room(h)) rc = MQSHM_CLOSED;
+		if (unlikely(rc == MQSHM_NO_MEMORY) && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
 		if (likely(rc != MQSHM_CLOSED)) return rc;
 		t->version = MQI_NO_VERSION; /* a subscription closed between the match and now, or there is room now */
 		rc = MQSHM_OK;
@@ -340,7 +341,7 @@ int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out)
 		rc = mqi_fail(MQSHM_TOO_LARGE, "the loan has %llu bytes, max_message_size is %llu", (unsigned long long)size,
 		              (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
 	if (rc == MQSHM_OK) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
-	if (rc == MQSHM_NO_MEMORY && mqi_make_room(h)) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
+	if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &(unsigned){0})) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
 	if (rc == MQSHM_OK) {
 		out->data = mqi_block_data(mqi_block(h, out->block));
 		out->size = size;
@@ -391,12 +392,13 @@ static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan
 int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq)
 {
 	struct mqi_message m = {.size = loan->size, .envelope = e ? e : &mqi_plain};
+	unsigned made = 0;
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
 	rc = mqi_prepare(h, t, &m);
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = publish_loan(h, t, loan, &m);
-		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED) break;
 		t->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;

@@ -38,11 +38,12 @@ bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 		out->block = mqi_load_rlx(&slot->ref.block);
 		out->block_gen = mqi_load_rlx(&slot->ref.block_gen);
 		out->bit = mqi_load_rlx(&slot->ref.bit);
-		if (!mqi_block_held(s->h, out->block, out->block_gen, out->bit)) return false;
+		struct mqi_payload p;
+		if (!mqi_block_look_held(s->h, out->block, out->block_gen, out->bit, &p)) return false;
 		struct block_shm *b = mqi_block(s->h, out->block);
 		out->data = mqi_block_data(b);
 		if (unlikely(mqi_info_flags(info) & F_PART)) {
-			uint64_t bundle = mqi_info_size(mqi_load_rlx(&b->info)), part = (uint64_t)mqi_load_rlx(&slot->ref.part) * 8;
+			uint64_t bundle = mqi_info_size(p.info), part = (uint64_t)mqi_load_rlx(&slot->ref.part) * 8;
 			out->seq = mqi_load_rlx(&slot->seq);
 			out->published_ns = mqi_load_rlx(&slot->published_ns);
 			out->size = mqi_info_size(info);
@@ -50,11 +51,11 @@ bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 			out->data += part;
 			envelope = bundle - part - out->size;
 		} else {
-			info = mqi_load_rlx(&b->info);
+			info = p.info;
 			out->seq = mqi_load_rlx(&b->seq);
 			out->published_ns = mqi_load_rlx(&b->published_ns);
 			out->size = mqi_info_size(info);
-			envelope = mqi_load_rlx(&b->envelope);
+			envelope = p.envelope;
 		}
 	}
 	out->topic = mqi_info_topic(info);

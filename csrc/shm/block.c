@@ -34,33 +34,36 @@ uint64_t mqi_block_room(uint64_t bytes)
 }
 
 /* The blocks of a chunk are dealt to at most 64 runs, one bit of free_runs each. */
-static inline uint32_t runs_of(const struct unit_shm *u) { return u->blocks < 64 ? u->blocks : 64; }
-static inline uint32_t run_start(const struct unit_shm *u, uint32_t run) { return (uint32_t)((uint64_t)run * u->blocks / runs_of(u)); }
-static inline uint32_t run_of(const struct unit_shm *u, uint32_t block)
+static inline uint32_t runs_of(const struct mqi_chunk *c) { return c->blocks < 64 ? c->blocks : 64; }
+static inline uint32_t run_start(const struct mqi_chunk *c, uint32_t run) { return (uint32_t)((uint64_t)run * c->blocks / runs_of(c)); }
+static inline uint32_t run_of(const struct mqi_chunk *c, uint32_t block)
 {
-	uint32_t runs = runs_of(u), run = (uint32_t)((uint64_t)block * runs / u->blocks);
-	while (run + 1 < runs && run_start(u, run + 1) <= block) run++;
-	while (run > 0 && run_start(u, run) > block) run--;
+	uint32_t runs = runs_of(c), run = (uint32_t)((uint64_t)block * runs / c->blocks);
+	while (run + 1 < runs && run_start(c, run + 1) <= block) run++;
+	while (run > 0 && run_start(c, run) > block) run--;
 	return run;
 }
 
-/* Whether what the unit says of its blocks lies in its chunk. Written before ACTIVE, and stays. */
-bool mqi_chunk_is_sound(const struct mqshm *h, uint64_t unit)
+/* Written before ACTIVE, and stays. */
+bool mqi_chunk_is_sound(const struct mqshm *h, uint64_t unit, struct mqi_chunk *c)
 {
 	const struct unit_shm *u = mqi_unit(h, unit);
 	uint64_t stride = mqi_load_rlx(&u->stride), blocks = mqi_load_rlx(&u->blocks), units = mqi_load_rlx(&u->units);
-	return mqi_load_rlx(&u->kind) == UNIT_BLOCKS && stride >= 64 && stride % 64 == 0 && blocks >= 1 &&
-	       stride * blocks <= units << MQI_UNIT_SHIFT && units <= h->units - unit;
+	c->stride = (uint32_t)stride;
+	c->blocks = (uint32_t)blocks;
+	if (mqi_load_rlx(&u->kind) != UNIT_BLOCKS || stride < 64 || stride % 64) return false;
+	return stride <= CHUNKED ? units == 1 && blocks >= 1 && stride * blocks <= MQI_UNIT
+	                         : blocks == 1 && stride <= units << MQI_UNIT_SHIFT && units <= h->units - unit;
 }
 
 /* A region's unit may just become something else while it is looked at, but as a region's its word says that none of it
  * is memory. */
-bool mqi_is_chunk(const struct mqshm *h, uint64_t unit, uint64_t *committed)
+bool mqi_is_chunk(const struct mqshm *h, uint64_t unit, struct mqi_chunk *c)
 {
 	uint64_t w = mqi_load_acq(&mqi_unit(h, unit)->word);
 	unsigned state = mqi_area_state(w);
-	*committed = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
-	return (state == AREA_ACTIVE || state == AREA_GROWING) && mqi_chunk_is_sound(h, unit);
+	c->committed = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
+	return (state == AREA_ACTIVE || state == AREA_GROWING) && mqi_chunk_is_sound(h, unit, c);
 }
 
 static uint64_t known_units(struct mqshm *h)
@@ -70,6 +73,16 @@ static uint64_t known_units(struct mqshm *h)
 }
 
 static inline uint64_t unit_offset(struct mqshm *h, uint64_t unit) { return h->units_offset + (unit << MQI_UNIT_SHIFT); }
+
+/* The chunk in which a block begins at `offset`, which may be anything; the block is memory. */
+static inline bool locate(struct mqshm *h, uint64_t offset, struct mqi_chunk *c)
+{
+	if (offset < h->units_offset + MQI_UNIT || offset >= h->span || offset % 64) return false;
+	uint64_t unit = (offset - h->units_offset) >> MQI_UNIT_SHIFT;
+	if (unit >= known_units(h) || !mqi_is_chunk(h, unit, c)) return false;
+	uint64_t within = offset - unit_offset(h, unit);
+	return within % c->stride == 0 && within + c->stride <= c->committed && within / c->stride < c->blocks;
+}
 
 /* Fresh memory goes on where the blocks of an earlier chunk ended. */
 static uint64_t first_gen(struct mqshm *h, uint64_t offset)
@@ -98,17 +111,17 @@ static void hint(struct mqshm *h, uint64_t unit, uint32_t run)
 static bool take_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t unit, uint64_t stride)
 {
 	struct unit_shm *u = mqi_unit(h, unit);
-	uint64_t committed;
-	if (!mqi_is_chunk(h, unit, &committed) || u->stride != stride) return false;
+	struct mqi_chunk k;
+	if (!mqi_is_chunk(h, unit, &k) || k.stride != stride) return false;
 	uint32_t from = 0;
-	if (stride < LARGE && c->unit == unit && c->end < u->blocks) from = run_of(u, c->end); /* go on where we were */
+	if (stride < LARGE && c->unit == unit && c->end < k.blocks) from = run_of(&k, c->end); /* go on where we were */
 	for (uint64_t seen; (seen = mqi_load_rlx(&u->free_runs)) != 0;) {
 		uint64_t ahead = seen & ~0ull << from;
 		uint32_t run = (uint32_t)__builtin_ctzll(ahead ? ahead : seen);
-		if (run >= runs_of(u)) return false;
+		if (run >= runs_of(&k)) return false;
 		mqi_and64(&u->free_runs, ~(1ull << run));
-		uint32_t next = run_start(u, run), end = run + 1 < runs_of(u) ? run_start(u, run + 1) : u->blocks;
-		if (end > committed / stride) end = (uint32_t)(committed / stride);
+		uint32_t next = run_start(&k, run), end = run + 1 < runs_of(&k) ? run_start(&k, run + 1) : k.blocks;
+		if (end > k.committed / stride) end = (uint32_t)(k.committed / stride);
 		if (next >= end) continue;
 		*c = (struct mqi_block_cursor){unit, next, end};
 		return true;
@@ -134,20 +147,19 @@ static bool find_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t strid
 /* A chunk of this stride with address space to grow into, whoever began it: its process may be gone. 0: none. */
 static uint64_t unfinished_chunk(struct mqshm *h, uint64_t stride)
 {
-	uint64_t top = known_units(h), committed;
-	for (uint64_t unit = 1; unit < top; unit++) {
-		struct unit_shm *u = mqi_unit(h, unit);
-		if (mqi_is_chunk(h, unit, &committed) && u->stride == stride && committed / stride < u->blocks) return unit;
-	}
+	uint64_t top = known_units(h);
+	struct mqi_chunk k;
+	for (uint64_t unit = 1; unit < top; unit++)
+		if (mqi_is_chunk(h, unit, &k) && k.stride == stride && mqi_chunk_blocks(&k) < k.blocks) return unit;
 	return 0;
 }
 
 /* More memory for the chunk that this process grew last in this class, for another's, or for a new chunk. */
 static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
 {
-	uint64_t unit = h->growing[class], committed = 0;
-	if (!unit || !mqi_is_chunk(h, unit, &committed) || mqi_unit(h, unit)->stride != stride ||
-	    committed / stride >= mqi_unit(h, unit)->blocks) {
+	uint64_t unit = h->growing[class];
+	struct mqi_chunk k;
+	if (!unit || !mqi_is_chunk(h, unit, &k) || k.stride != stride || mqi_chunk_blocks(&k) >= k.blocks) {
 		unit = unfinished_chunk(h, stride);
 		if (!unit) {
 			uint64_t units = stride <= CHUNKED ? 1 : (stride + MQI_UNIT - 1) >> MQI_UNIT_SHIFT;
@@ -157,17 +169,17 @@ static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uin
 		}
 		h->growing[class] = (uint32_t)unit;
 	}
-	struct unit_shm *u = mqi_unit(h, unit);
-	if (!mqi_is_chunk(h, unit, &committed) || committed / stride >= u->blocks) return MQSHM_OK; /* retired, or grown, meanwhile */
-	uint64_t had = committed / stride, ahead = committed < 16384 ? 16384 : committed;
+	/* Retired, or grown, meanwhile. */
+	if (!mqi_is_chunk(h, unit, &k) || k.stride != stride || mqi_chunk_blocks(&k) >= k.blocks) return MQSHM_OK;
+	uint64_t had = mqi_chunk_blocks(&k), ahead = k.committed < 16384 ? 16384 : k.committed;
 	if (stride > LARGE) ahead = 0;
-	if ((had + 1) * stride + ahead > (uint64_t)u->blocks * stride) ahead = (u->blocks - had - 1) * stride;
+	if ((had + 1) * stride + ahead > k.blocks * stride) ahead = (k.blocks - had - 1) * stride;
 	int rc = mqi_unit_grow(h, unit, (had + 1) * stride, ahead);
 	if (rc == MQSHM_CLOSED) h->growing[class] = 0; /* it is on its way back to the system: another one */
 	if (rc != MQSHM_OK) return rc == MQSHM_CLOSED ? MQSHM_OK : rc;
-	if (!mqi_is_chunk(h, unit, &committed)) return MQSHM_OK;
-	uint64_t have = committed / stride < u->blocks ? committed / stride : u->blocks;
-	for (uint32_t run = run_of(u, (uint32_t)had); run < runs_of(u) && run_start(u, run) < have; run++) hint(h, unit, run);
+	if (!mqi_is_chunk(h, unit, &k) || k.stride != stride || had >= k.blocks) return MQSHM_OK;
+	uint64_t have = mqi_chunk_blocks(&k);
+	for (uint32_t run = run_of(&k, (uint32_t)had); run < runs_of(&k) && run_start(&k, run) < have; run++) hint(h, unit, run);
 	if (c->unit != unit) *c = (struct mqi_block_cursor){unit, 0, 0};
 	return MQSHM_OK;
 }
@@ -178,8 +190,9 @@ struct wanted {
 static bool take_any(struct mqshm *h, uint64_t offset, void *with)
 {
 	struct wanted *want = with;
-	uint64_t stride = mqi_unit(h, (offset - h->units_offset) >> MQI_UNIT_SHIFT)->stride;
-	if (stride < want->stride || stride > 2 * want->stride || !mqi_block_take(h, offset, &want->gen)) return true;
+	struct mqi_chunk k;
+	if (!locate(h, offset, &k) || k.stride < want->stride || k.stride > 2 * want->stride) return true;
+	if (!mqi_block_take(h, offset, &want->gen)) return true;
 	want->offset = offset;
 	return false;
 }
@@ -233,10 +246,12 @@ int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_
 static void freed(struct mqshm *h, uint64_t offset)
 {
 	uint64_t unit = (offset - h->units_offset) >> MQI_UNIT_SHIFT;
-	struct unit_shm *u = mqi_unit(h, unit);
-	uint64_t block = (offset - unit_offset(h, unit)) / u->stride;
+	struct mqi_chunk k;
 	mqi_fence_after_rmw(); /* pairs with the allocator that clears the hint, then looks at the words */
-	hint(h, unit, run_of(u, (uint32_t)block));
+	if (likely(mqi_is_chunk(h, unit, &k))) {
+		uint64_t block = (offset - unit_offset(h, unit)) / k.stride;
+		if (likely(block < k.blocks)) hint(h, unit, run_of(&k, (uint32_t)block));
+	}
 	if (unlikely(mqi_event_waited_for(h->hdr->memory_waiters))) mqi_event_ring(h, h->hdr->memory_waiters);
 }
 
@@ -251,33 +266,40 @@ void mqi_block_undo(struct mqshm *h, uint64_t offset, uint64_t word)
 	if (mqi_cas64(&mqi_block(h, offset)->word, word, mqi_block_word(BLOCK_FREE, 0, mqi_block_gen(word)))) freed(h, offset);
 }
 
-bool mqi_block_valid(struct mqshm *h, uint64_t offset)
+bool mqi_block_look(struct mqshm *h, uint64_t offset, struct mqi_payload *p)
 {
-	if (offset < h->units_offset + MQI_UNIT || offset >= h->span || offset % 64) return false;
-	uint64_t unit = (offset - h->units_offset) >> MQI_UNIT_SHIFT, committed;
-	if (unit >= known_units(h) || !mqi_is_chunk(h, unit, &committed)) return false;
-	uint64_t within = offset - unit_offset(h, unit);
-	struct unit_shm *u = mqi_unit(h, unit);
-	if (within % u->stride || within + u->stride > committed || within / u->stride >= u->blocks) return false;
+	struct mqi_chunk k;
+	if (!locate(h, offset, &k)) return false;
 	struct block_shm *b = mqi_block(h, offset);
-	uint64_t size = mqi_info_size(mqi_load_rlx(&b->info)), envelope = mqi_load_rlx(&b->envelope), wide = mqi_load_rlx(&b->wide);
-	return envelope <= u->stride && wide <= MQI_SUBS && sizeof *b + size + envelope + wide * sizeof(uint64_t) + 8 <= u->stride + 8 &&
-	       sizeof *b + ((size + envelope + 7) & ~7ull) + wide * sizeof(uint64_t) <= u->stride;
+	p->info = mqi_load_rlx(&b->info);
+	p->envelope = mqi_load_rlx(&b->envelope);
+	uint64_t size = mqi_info_size(p->info), words = mqi_load_rlx(&b->wide);
+	p->words = (uint32_t)words;
+	return p->envelope <= k.stride && words <= MQI_SUBS &&
+	       sizeof *b + ((size + p->envelope + 7) & ~7ull) + words * sizeof(uint64_t) <= k.stride;
 }
 
-uint64_t *mqi_wide(struct block_shm *b)
+bool mqi_block_valid(struct mqshm *h, uint64_t offset)
 {
-	uint64_t end = mqi_info_size(mqi_load_rlx(&b->info)) + mqi_load_rlx(&b->envelope);
-	return (uint64_t *)(mqi_block_data(b) + ((end + 7) & ~7ull));
+	struct mqi_payload p;
+	return mqi_block_look(h, offset, &p);
 }
+
+/* Behind payload and envelope, which have so many bytes. */
+static uint64_t *wide_words(struct block_shm *b, uint64_t bytes) { return (uint64_t *)(mqi_block_data(b) + ((bytes + 7) & ~7ull)); }
+static uint64_t *wide_of(struct block_shm *b, const struct mqi_payload *p)
+{
+	return wide_words(b, mqi_info_size(p->info) + p->envelope);
+}
+static bool is_wide(const struct mqi_payload *p) { return mqi_info_flags(p->info) & F_WIDE; }
 
 static inline uint64_t wide_word(uint64_t gen, uint32_t bits) { return gen << MQI_WIDE_BITS | bits; }
 
-unsigned mqi_block_holders_for(struct block_shm *b, uint32_t receivers, uint64_t gen)
+unsigned mqi_block_holders_for(struct block_shm *b, uint64_t bytes, uint32_t receivers, uint64_t gen)
 {
 	if (receivers <= MQI_HOLDERS) return (1u << receivers) - 1;
 	uint32_t words = mqi_wide_words(receivers);
-	uint64_t *wide = mqi_wide(b);
+	uint64_t *wide = wide_words(b, bytes);
 	for (uint32_t i = 0; i < words; i++) {
 		uint32_t left = receivers - i * MQI_WIDE_BITS;
 		mqi_store_rlx(&wide[i], wide_word(gen, left >= MQI_WIDE_BITS ? (1u << MQI_WIDE_BITS) - 1 : (1u << left) - 1));
@@ -287,21 +309,28 @@ unsigned mqi_block_holders_for(struct block_shm *b, uint32_t receivers, uint64_t
 
 uint32_t mqi_block_wide_bits(struct mqshm *h, uint64_t offset)
 {
+	struct mqi_payload p;
+	if (!mqi_block_look(h, offset, &p)) return 0;
+	return is_wide(&p) ? p.words * MQI_WIDE_BITS : MQI_HOLDERS;
+}
+
+bool mqi_block_look_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit, struct mqi_payload *p)
+{
+	if (!mqi_block_look(h, offset, p)) return false;
 	struct block_shm *b = mqi_block(h, offset);
-	return mqi_info_flags(mqi_load_rlx(&b->info)) & F_WIDE ? (uint32_t)mqi_load_rlx(&b->wide) * MQI_WIDE_BITS : MQI_HOLDERS;
+	uint64_t w = mqi_load_acq(&b->word);
+	if (mqi_block_state(w) != BLOCK_LIVE || mqi_block_gen(w) != gen) return false;
+	if (!is_wide(p)) return bit < MQI_HOLDERS && mqi_block_holders(w) >> bit & 1;
+	uint32_t word = bit / MQI_WIDE_BITS;
+	if (word >= p->words) return false;
+	uint64_t bits = mqi_load_acq(&wide_of(b, p)[word]);
+	return bits >> MQI_WIDE_BITS == gen && bits >> bit % MQI_WIDE_BITS & 1;
 }
 
 bool mqi_block_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit)
 {
-	if (!mqi_block_valid(h, offset)) return false;
-	struct block_shm *b = mqi_block(h, offset);
-	uint64_t w = mqi_load_acq(&b->word);
-	if (mqi_block_state(w) != BLOCK_LIVE || mqi_block_gen(w) != gen) return false;
-	if (!(mqi_info_flags(mqi_load_rlx(&b->info)) & F_WIDE)) return bit < MQI_HOLDERS && mqi_block_holders(w) >> bit & 1;
-	uint32_t word = bit / MQI_WIDE_BITS;
-	if (word >= mqi_load_rlx(&b->wide)) return false;
-	uint64_t bits = mqi_load_acq(&mqi_wide(b)[word]);
-	return bits >> MQI_WIDE_BITS == gen && bits >> bit % MQI_WIDE_BITS & 1;
+	struct mqi_payload p;
+	return mqi_block_look_held(h, offset, gen, bit, &p);
 }
 
 static void clear_holder(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t holder)
@@ -319,17 +348,18 @@ static void clear_holder(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_
 
 void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit)
 {
-	if (!mqi_block_valid(h, offset)) return;
+	struct mqi_payload p;
+	if (!mqi_block_look(h, offset, &p)) return;
 	struct block_shm *b = mqi_block(h, offset);
 	uint64_t w = mqi_load_acq(&b->word);
 	if (mqi_block_state(w) != BLOCK_LIVE || mqi_block_gen(w) != gen) return; /* its life is over: done before */
-	if (likely(!(mqi_info_flags(mqi_load_rlx(&b->info)) & F_WIDE))) {
+	if (likely(!is_wide(&p))) {
 		if (bit < MQI_HOLDERS) clear_holder(h, offset, gen, bit);
 		return;
 	}
-	uint64_t words = mqi_load_rlx(&b->wide), word = bit / MQI_WIDE_BITS;
+	uint64_t words = p.words, word = bit / MQI_WIDE_BITS;
 	if (word >= words) return;
-	uint64_t *wide = mqi_wide(b);
+	uint64_t *wide = wide_of(b, &p);
 	for (uint64_t v; (v = mqi_load_acq(&wide[word])) >> MQI_WIDE_BITS == gen && v >> bit % MQI_WIDE_BITS & 1;)
 		if (mqi_cas64(&wide[word], v, v & ~(1ull << bit % MQI_WIDE_BITS))) break;
 	/* Bits only fall, so once all words of a holder are seen empty they stay so; of those who clear the last ones, at
@@ -339,9 +369,8 @@ void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t 
 	clear_holder(h, offset, gen, (uint32_t)(word % MQI_HOLDERS));
 }
 
-static bool any_free(struct mqshm *h, uint64_t unit, uint64_t from, uint64_t end)
+static bool any_free(struct mqshm *h, uint64_t unit, uint64_t stride, uint64_t from, uint64_t end)
 {
-	uint64_t stride = mqi_unit(h, unit)->stride;
 	for (uint64_t i = from; i < end; i++)
 		if (mqi_block_state(mqi_load_rlx(&mqi_block(h, unit_offset(h, unit) + i * stride)->word)) == BLOCK_FREE) return true;
 	return false;
@@ -349,28 +378,28 @@ static bool any_free(struct mqshm *h, uint64_t unit, uint64_t from, uint64_t end
 
 void mqi_blocks_renew(struct mqshm *h)
 {
-	uint64_t top = known_units(h), committed;
+	uint64_t top = known_units(h);
 	for (uint64_t unit = 1; unit < top; unit++) {
 		struct unit_shm *u = mqi_unit(h, unit);
-		if (!mqi_is_chunk(h, unit, &committed)) continue;
+		struct mqi_chunk k;
+		if (!mqi_is_chunk(h, unit, &k)) continue;
 		uint64_t seen = mqi_load_rlx(&u->free_runs);
 		if (seen) hint(h, unit, (uint32_t)__builtin_ctzll(seen)); /* the unit's as well */
-		uint64_t have = committed / u->stride < u->blocks ? committed / u->stride : u->blocks;
-		for (uint32_t run = 0; run < runs_of(u) && run_start(u, run) < have; run++) {
-			uint64_t end = run + 1 < runs_of(u) && run_start(u, run + 1) < have ? run_start(u, run + 1) : have;
-			if (!(seen >> run & 1) && any_free(h, unit, run_start(u, run), end)) hint(h, unit, run);
+		uint64_t have = mqi_chunk_blocks(&k);
+		for (uint32_t run = 0; run < runs_of(&k) && run_start(&k, run) < have; run++) {
+			uint64_t end = run + 1 < runs_of(&k) && run_start(&k, run + 1) < have ? run_start(&k, run + 1) : have;
+			if (!(seen >> run & 1) && any_free(h, unit, k.stride, run_start(&k, run), end)) hint(h, unit, run);
 		}
 	}
 }
 
 void mqi_blocks_each(struct mqshm *h, bool (*each)(struct mqshm *h, uint64_t offset, void *with), void *with)
 {
-	uint64_t top = known_units(h), committed;
+	uint64_t top = known_units(h);
+	struct mqi_chunk k;
 	for (uint64_t unit = 1; unit < top; unit++) {
-		struct unit_shm *u = mqi_unit(h, unit);
-		if (!mqi_is_chunk(h, unit, &committed)) continue;
-		uint64_t stride = u->stride, blocks = committed / stride < u->blocks ? committed / stride : u->blocks;
-		for (uint64_t i = 0; i < blocks; i++)
-			if (!each(h, unit_offset(h, unit) + i * stride, with)) return;
+		if (!mqi_is_chunk(h, unit, &k)) continue;
+		for (uint64_t i = 0, blocks = mqi_chunk_blocks(&k); i < blocks; i++)
+			if (!each(h, unit_offset(h, unit) + i * k.stride, with)) return;
 	}
 }

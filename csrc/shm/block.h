@@ -20,9 +20,20 @@ static inline unsigned char *mqi_block_data(struct block_shm *b) { return (unsig
 int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_t *gen);
 /* One certain block, in a chunk: FREE to NEW(me). */
 bool mqi_block_take(struct mqshm *h, uint64_t offset, uint64_t *gen);
-/* Whether a chunk of blocks begins at the unit that can be looked at, and its bytes of memory. */
-bool mqi_is_chunk(const struct mqshm *h, uint64_t unit, uint64_t *committed);
-bool mqi_chunk_is_sound(const struct mqshm *h, uint64_t unit);
+/* What a unit says of its chunk, read once and checked: the blocks lie in the chunk, the chunk in the segment. */
+struct mqi_chunk {
+	uint64_t committed; /* bytes of memory */
+	uint32_t stride, blocks;
+};
+/* Whether a chunk of blocks begins at the unit that can be looked at. */
+bool mqi_is_chunk(const struct mqshm *h, uint64_t unit, struct mqi_chunk *c);
+bool mqi_chunk_is_sound(const struct mqshm *h, uint64_t unit, struct mqi_chunk *c); /* whatever its word says; not committed */
+/* Blocks that are memory. */
+static inline uint64_t mqi_chunk_blocks(const struct mqi_chunk *c)
+{
+	uint64_t fit = c->committed / c->stride;
+	return fit < c->blocks ? fit : c->blocks;
+}
 /* NEW(me) to FREE, unused. */
 void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen);
 /* The same for a block whose owner, by `word`, is gone. */
@@ -30,7 +41,13 @@ void mqi_block_undo(struct mqshm *h, uint64_t offset, uint64_t word);
 /* Bytes that a block of `bytes` really has behind its header. */
 uint64_t mqi_block_room(uint64_t bytes);
 
+/* What a block says of itself, read once: who reads it again may find that it was changed behind the check. */
+struct mqi_payload {
+	uint64_t info, envelope;
+	uint32_t words; /* of holders, where it is F_WIDE */
+};
 /* Whether `offset`, read from shared memory, is a block's and all of what it says of itself lies in memory. */
+bool mqi_block_look(struct mqshm *h, uint64_t offset, struct mqi_payload *p);
 bool mqi_block_valid(struct mqshm *h, uint64_t offset);
 
 /* Words needed for n receivers; 0 where the block's own word suffices. */
@@ -38,13 +55,13 @@ static inline uint32_t mqi_wide_words(uint32_t receivers)
 {
 	return receivers <= MQI_HOLDERS ? 0 : (receivers + MQI_WIDE_BITS - 1) / MQI_WIDE_BITS;
 }
-uint64_t *mqi_wide(struct block_shm *b);
-/* In NEW: the holders' bits for n receivers; fills the wide words. */
-unsigned mqi_block_holders_for(struct block_shm *b, uint32_t receivers, uint64_t gen);
+/* In NEW: the holders' bits for n receivers; fills the wide words, behind `bytes` of payload and envelope. */
+unsigned mqi_block_holders_for(struct block_shm *b, uint64_t bytes, uint32_t receivers, uint64_t gen);
 /* Holder bits that a valid block has, set or not. */
 uint32_t mqi_block_wide_bits(struct mqshm *h, uint64_t offset);
 /* LIVE, of this life, and the receiver's bit is set. */
 bool mqi_block_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit);
+bool mqi_block_look_held(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit, struct mqi_payload *p);
 /* Clears a receiver's bit, once or again. */
 void mqi_block_release(struct mqshm *h, uint64_t offset, uint64_t gen, uint32_t bit);
 

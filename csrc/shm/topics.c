@@ -90,7 +90,13 @@ static bool fits(const struct topic_shm *t, uint32_t size)
 	return size <= MQI_TOPIC_INLINE || room == 0 || mqi_room_size(room) * ROOM_UNIT >= size;
 }
 
-static int claim(struct mqshm *h, uint32_t from, uint32_t end, uint32_t size, uint32_t *id, uint32_t *word)
+/* A row that this peer has claimed. */
+struct claim {
+	struct topic_shm *row;
+	uint32_t id, word;
+};
+
+static int claim(struct mqshm *h, uint32_t from, uint32_t end, uint32_t size, struct claim *out)
 {
 	struct area_shm *area = &h->hdr->areas[AREA_TOPICS];
 	for (uint32_t i = from; i < end; i++) {
@@ -102,32 +108,31 @@ static int claim(struct mqshm *h, uint32_t from, uint32_t end, uint32_t size, ui
 		if (!t) return corrupt(i);
 		uint32_t seen = mqi_load_acq(&t->owner);
 		if (mqi_topic_owner(seen) || !fits(t, size)) continue;
-		*word = mqi_topic_word(h->peer, mqi_topic_gen(seen) + 1);
-		if (!mqi_cas32(&t->owner, seen, *word)) continue;
+		*out = (struct claim){t, i, mqi_topic_word(h->peer, mqi_topic_gen(seen) + 1)};
+		if (!mqi_cas32(&t->owner, seen, out->word)) continue;
 		uint64_t hint = mqi_load_rlx(&h->hdr->next_topic);
 		if (hint <= i) mqi_cas64(&h->hdr->next_topic, hint, (uint64_t)i + 1);
-		*id = i;
 		return MQSHM_OK;
 	}
 	return MQSHM_TOO_MANY;
 }
 
-static int claim_any(struct mqshm *h, uint32_t size, uint32_t *id, uint32_t *word)
+static int claim_any(struct mqshm *h, uint32_t size, struct claim *out)
 {
 	uint32_t end = rows_allowed(h) + 1;
 	uint32_t hint = (uint32_t)mqi_least(mqi_load_rlx(&h->hdr->next_topic), end);
 	if (hint == 0) hint = 1;
-	int rc = claim(h, hint, end, size, id, word);
-	if (rc == MQSHM_TOO_MANY) rc = claim(h, 1, hint, size, id, word); /* what was given back behind the hint */
+	int rc = claim(h, hint, end, size, out);
+	if (rc == MQSHM_TOO_MANY) rc = claim(h, 1, hint, size, out); /* what was given back behind the hint */
 	if (rc == MQSHM_TOO_MANY) return mqi_fail(rc, "the broker has its %u topics, another one does not fit", end - 1);
 	return rc;
 }
 
-static void give_back(struct mqshm *h, uint32_t id, uint32_t word)
+static void give_back(struct mqshm *h, const struct claim *c)
 {
-	mqi_cas32(&row_at(h, id)->owner, word, mqi_topic_word(MQI_NOBODY, mqi_topic_gen(word)));
-	for (uint64_t hint = mqi_load_rlx(&h->hdr->next_topic); hint > id; hint = mqi_load_rlx(&h->hdr->next_topic))
-		if (mqi_cas64(&h->hdr->next_topic, hint, id)) break;
+	mqi_cas32(&c->row->owner, c->word, mqi_topic_word(MQI_NOBODY, mqi_topic_gen(c->word)));
+	for (uint64_t hint = mqi_load_rlx(&h->hdr->next_topic); hint > c->id; hint = mqi_load_rlx(&h->hdr->next_topic))
+		if (mqi_cas64(&h->hdr->next_topic, hint, c->id)) break;
 }
 
 /* header next_name */
@@ -137,7 +142,7 @@ static void give_back(struct mqshm *h, uint32_t id, uint32_t word)
 
 /* Gives this peer's row room for a long name. Who takes room says for which row in the same compare-and-swap; the row
  * is told by whoever comes first: the taker, or the next taker, should the first one die. */
-static int take_room(struct mqshm *h, uint32_t id, uint32_t size)
+static int take_room(struct mqshm *h, const struct claim *c, uint32_t size)
 {
 	uint64_t *end = &h->hdr->next_name, units = (size + ROOM_UNIT - 1) / ROOM_UNIT;
 	for (;;) {
@@ -148,55 +153,56 @@ static int take_room(struct mqshm *h, uint32_t id, uint32_t size)
 			uint64_t room = mqi_room(NAMES_END(seen) - NAMES_SIZE(seen), NAMES_SIZE(seen));
 			if (mqi_load_acq(&last->room) == 0) mqi_cas64(&last->room, 0, room);
 		}
-		if (mqi_load_acq(&row_at(h, id)->room)) return MQSHM_OK;
+		if (mqi_load_acq(&c->row->room)) return MQSHM_OK;
 		uint64_t top = NAMES_END(seen) + units;
 		int rc = mqi_area_grow(h, &h->hdr->areas[AREA_NAMES], top * ROOM_UNIT, NAMES_AHEAD);
 		if (rc == MQSHM_TOO_LARGE) return mqi_fail(MQSHM_TOO_MANY, "there is no room for the names of more topics");
 		if (rc != MQSHM_OK) return rc;
-		mqi_cas64(end, seen, top << 36 | (uint64_t)id << 16 | units); /* won or lost, the next round tells the row */
+		mqi_cas64(end, seen, top << 36 | (uint64_t)c->id << 16 | units); /* won or lost, the next round tells the row */
 	}
 }
 
-static int fill(struct mqshm *h, uint32_t id, const char *name, uint32_t size, uint32_t hash)
+static int fill(struct mqshm *h, const struct claim *c, const char *name, uint32_t size, uint32_t hash)
 {
-	struct topic_shm *t = row_at(h, id);
+	struct topic_shm *t = c->row;
 	if (size > MQI_TOPIC_INLINE) {
-		int rc = take_room(h, id, size);
+		int rc = take_room(h, c, size);
 		if (rc != MQSHM_OK) return rc;
 		if (!fits(t, size)) return MQSHM_EMPTY; /* the room was a dead one's, for a shorter name */
 	}
 	mqi_store_rlx(&t->hash, hash);
 	mqi_store_rlx(&t->size, size);
 	char *text = (char *)name_of(h, t, size);
-	if (!text) return corrupt(id);
+	if (!text) return corrupt(c->id);
 	memcpy(text, name, size);
 	return MQSHM_OK;
 }
 
 int mqi_topic_intern(struct mqshm *h, const char *name, uint32_t size, uint32_t *id)
 {
-	uint32_t hash = mqi_topic_hash(name, size), *bucket = bucket_of(h, hash), mine, word;
+	uint32_t hash = mqi_topic_hash(name, size), *bucket = bucket_of(h, hash);
+	struct claim mine;
 	int rc = walk(h, mqi_load_acq(bucket), name, size, hash, id);
 	if (rc != MQSHM_NOT_FOUND) return rc;
 	do {
-		rc = claim_any(h, size, &mine, &word);
+		rc = claim_any(h, size, &mine);
 		if (rc != MQSHM_OK) return rc;
-		rc = fill(h, mine, name, size, hash);
-		if (rc != MQSHM_OK) give_back(h, mine, word);
+		rc = fill(h, &mine, name, size, hash);
+		if (rc != MQSHM_OK) give_back(h, &mine);
 	} while (rc == MQSHM_EMPTY);
 	if (rc != MQSHM_OK) return rc;
 	for (;;) {
 		uint32_t head = mqi_load_acq(bucket);
 		rc = walk(h, head, name, size, hash, id); /* somebody else may have been first */
 		if (rc != MQSHM_NOT_FOUND) {
-			give_back(h, mine, word);
+			give_back(h, &mine);
 			return rc;
 		}
-		mqi_store_rlx(&row_at(h, mine)->next, head);
-		if (mqi_cas32(bucket, head, mine)) break;
+		mqi_store_rlx(&mine.row->next, head);
+		if (mqi_cas32(bucket, head, mine.id)) break;
 	}
-	mqi_cas32(&row_at(h, mine)->owner, word, MQI_TOPIC_LINKED);
-	*id = mine;
+	mqi_cas32(&mine.row->owner, mine.word, MQI_TOPIC_LINKED);
+	*id = mine.id;
 	return MQSHM_OK;
 }
 
@@ -229,9 +235,9 @@ uint32_t mqi_topic_top(struct mqshm *h)
 	return 0;
 }
 
-static bool is_linked(struct mqshm *h, uint32_t id)
+static bool is_linked(struct mqshm *h, const struct topic_shm *row, uint32_t id)
 {
-	uint32_t *bucket = bucket_of(h, mqi_load_rlx(&row_at(h, id)->hash));
+	uint32_t *bucket = bucket_of(h, mqi_load_rlx(&row->hash));
 	uint32_t at = mqi_load_acq(bucket);
 	for (uint32_t steps = 0; at && at != id && steps < MQI_TOPICS; steps++) {
 		struct topic_shm *t = at < MQI_TOPICS ? row_at(h, at) : NULL;
@@ -252,7 +258,7 @@ void mqi_topics_repair(struct mqshm *h, unsigned dead)
 		uint32_t word = mqi_load_acq(&t->owner);
 		if (word == MQI_TOPIC_LINKED || mqi_topic_owner(word) != dead) continue;
 		if (dead != h->peer && mqi_peer_state(mqi_load_acq(&mqi_peer(h, dead)->word)) != PEER_DEAD) return;
-		if (is_linked(h, i)) mqi_cas32(&t->owner, word, MQI_TOPIC_LINKED);
-		else give_back(h, i, word);
+		if (is_linked(h, t, i)) mqi_cas32(&t->owner, word, MQI_TOPIC_LINKED);
+		else give_back(h, &(struct claim){t, i, word});
 	}
 }

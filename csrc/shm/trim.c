@@ -9,25 +9,18 @@
 
 #define AGAIN_MS 10 /* after somebody was inside an operation, perhaps stopped there */
 
-static uint64_t count_of(struct mqshm *h, uint64_t unit)
+static uint64_t block_at(const struct mqshm *h, uint64_t unit, const struct mqi_chunk *c, uint64_t i)
 {
-	struct unit_shm *u = mqi_unit(h, unit);
-	uint64_t fit = (uint64_t)mqi_area_committed(mqi_load_acq(&u->word)) * MQI_PAGE / u->stride;
-	return mqi_least(fit, u->blocks);
-}
-
-static struct block_shm *block_at(struct mqshm *h, uint64_t unit, uint64_t i)
-{
-	return mqi_block(h, h->units_offset + (unit << MQI_UNIT_SHIFT) + i * mqi_unit(h, unit)->stride);
+	return h->units_offset + (unit << MQI_UNIT_SHIFT) + i * c->stride;
 }
 
 /* Whether all blocks are FREE. *use is a sum that changes with every use of one. */
-static bool unused(struct mqshm *h, uint64_t unit, uint64_t *use)
+static bool unused(struct mqshm *h, uint64_t unit, const struct mqi_chunk *c, uint64_t *use)
 {
-	uint64_t blocks = count_of(h, unit);
+	uint64_t blocks = mqi_chunk_blocks(c);
 	*use = blocks;
 	for (uint64_t i = 0; i < blocks; i++) {
-		uint64_t w = mqi_load_rlx(&block_at(h, unit, i)->word);
+		uint64_t w = mqi_load_rlx(&mqi_block(h, block_at(h, unit, c, i))->word);
 		if (mqi_block_state(w) != BLOCK_FREE) return false;
 		*use += mqi_block_gen(w);
 	}
@@ -38,32 +31,34 @@ static bool unused(struct mqshm *h, uint64_t unit, uint64_t *use)
 static bool retire(struct mqshm *h, uint64_t unit)
 {
 	struct unit_shm *u = mqi_unit(h, unit);
-	uint64_t word = mqi_load_acq(&u->word), base = h->units_offset + (unit << MQI_UNIT_SHIFT), taken = 0, gen;
-	if (mqi_area_state(word) != AREA_ACTIVE) return false;
-	uint64_t blocks = count_of(h, unit), stride = u->stride;
-	while (taken < blocks && mqi_block_take(h, base + taken * stride, &gen)) taken++;
+	uint64_t word = mqi_load_acq(&u->word), taken = 0, gen;
+	struct mqi_chunk c = {.committed = (uint64_t)mqi_area_committed(word) * MQI_PAGE};
+	if (mqi_area_state(word) != AREA_ACTIVE || !mqi_chunk_is_sound(h, unit, &c)) return false;
+	uint64_t blocks = mqi_chunk_blocks(&c);
+	while (taken < blocks && mqi_block_take(h, block_at(h, unit, &c, taken), &gen)) taken++;
 	if (taken == blocks && mqi_cas64(&u->word, word, mqi_area_word(AREA_RETIRING, MQI_NOBODY, mqi_area_committed(word), 0, 0))) return true;
 	for (uint64_t i = 0; i < taken; i++) {
-		uint64_t w = mqi_load_rlx(&block_at(h, unit, i)->word);
-		mqi_block_return(h, base + i * stride, mqi_block_gen(w));
+		uint64_t at = block_at(h, unit, &c, i);
+		mqi_block_return(h, at, mqi_block_gen(mqi_load_rlx(&mqi_block(h, at)->word)));
 	}
 	return false;
 }
 
 /* Chunks in RETIRING; those of a subscription's region name who gives them back. */
-static bool is_retired(struct mqshm *h, uint64_t unit)
+static bool is_retired(struct mqshm *h, uint64_t unit, struct mqi_chunk *c)
 {
 	uint64_t w = mqi_load_acq(&mqi_unit(h, unit)->word);
-	return mqi_area_state(w) == AREA_RETIRING && mqi_area_owner(w) == MQI_NOBODY && mqi_chunk_is_sound(h, unit);
+	c->committed = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
+	return mqi_area_state(w) == AREA_RETIRING && mqi_area_owner(w) == MQI_NOBODY && mqi_chunk_is_sound(h, unit, c);
 }
 
 /* Step 5. A reference to a block may be older than the chunk's end, and is told by its generation from all that come. */
-static void give_back(struct mqshm *h, uint64_t unit)
+static void give_back(struct mqshm *h, uint64_t unit, const struct mqi_chunk *c)
 {
 	struct unit_shm *u = mqi_unit(h, unit);
-	uint64_t blocks = count_of(h, unit), gen = mqi_load_rlx(&u->gen);
+	uint64_t blocks = mqi_chunk_blocks(c), gen = mqi_load_rlx(&u->gen);
 	for (uint64_t i = 0; i < blocks; i++) {
-		uint64_t seen = mqi_block_gen(mqi_load_rlx(&block_at(h, unit, i)->word));
+		uint64_t seen = mqi_block_gen(mqi_load_rlx(&mqi_block(h, block_at(h, unit, c, i))->word));
 		if (seen > gen) gen = seen;
 	}
 	mqi_store_rel(&u->gen, gen);
@@ -76,23 +71,25 @@ static void give_back(struct mqshm *h, uint64_t unit)
 static bool finish(struct mqshm *h)
 {
 	uint64_t known = mqi_units_known(h);
+	struct mqi_chunk c;
 	mqi_add64(&h->hdr->chunks_version, 1);
 	bool idle = mqi_all_idle(h);
 	h->trim_failed_ms = idle ? 0 : mqi_boot_ms();
 	if (!idle) return false;
 	for (uint64_t unit = 1; unit < known; unit++)
-		if (is_retired(h, unit)) give_back(h, unit);
+		if (is_retired(h, unit, &c)) give_back(h, unit, &c);
 	if (mqi_event_waited_for(h->hdr->memory_waiters)) mqi_event_ring(h, h->hdr->memory_waiters);
 	return true;
 }
 
 bool mqi_trim_locked(struct mqshm *h)
 {
-	uint64_t known = mqi_units_known(h), committed, use;
+	uint64_t known = mqi_units_known(h), use;
+	struct mqi_chunk c;
 	bool any = false;
 	for (uint64_t unit = 1; unit < known; unit++) {
-		if (is_retired(h, unit)) any = true;
-		else if (mqi_is_chunk(h, unit, &committed) && unused(h, unit, &use)) any |= retire(h, unit);
+		if (is_retired(h, unit, &c)) any = true;
+		else if (mqi_is_chunk(h, unit, &c) && unused(h, unit, &c, &use)) any |= retire(h, unit);
 	}
 	return any && finish(h);
 }
@@ -119,12 +116,13 @@ static bool remember(struct mqshm *h, uint64_t known)
 
 void mqi_trim_idle(struct mqshm *h)
 {
-	uint64_t known = mqi_units_known(h), committed, use;
+	uint64_t known = mqi_units_known(h), use;
+	struct mqi_chunk c;
 	bool any = false;
 	if (!remember(h, known) || !mqi_control_try(h)) return;
 	for (uint64_t unit = 1; unit < known; unit++) {
-		if (is_retired(h, unit)) any = true;
-		else if (!mqi_is_chunk(h, unit, &committed) || !unused(h, unit, &use)) h->use_seen[unit] = 0;
+		if (is_retired(h, unit, &c)) any = true;
+		else if (!mqi_is_chunk(h, unit, &c) || !unused(h, unit, &c, &use)) h->use_seen[unit] = 0;
 		else if (h->use_seen[unit] != use) h->use_seen[unit] = use;
 		else any |= retire(h, unit);
 	}

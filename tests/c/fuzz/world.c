@@ -16,6 +16,7 @@
 uint64_t world_seed, world_op;
 const char *world_verb = "";
 bool world_trace;
+void (*world_access)(void);
 
 static int segment = -1;
 static uint64_t now_ns, spun; /* who spins until a time comes sees it come */
@@ -39,7 +40,7 @@ void fail(const char *format, ...)
 #ifdef FUZZER
 	fputc('\n', stderr);
 #else
-	fprintf(stderr, "\nagain:  fuzz_ops --count 1 --seed %llu --trace\n", (unsigned long long)world_seed);
+	fprintf(stderr, "\nagain:  %s --count 1 --seed %llu --trace\n", program_invocation_short_name, (unsigned long long)world_seed);
 #endif
 	abort();
 }
@@ -113,14 +114,20 @@ void peer_dies(unsigned peer, mqshm_t *h)
 	mqshm_abandon(h);
 }
 
-void world_open(const mqshm_config *config)
+void world_adopt(int fd)
 {
-	segment = memfd_create("mqshm-fuzz", MFD_CLOEXEC);
-	must(segment >= 0, "no memory file: %s", strerror(errno));
+	segment = fd;
 	now_ns = 1000000000000000ull; /* all as in the first broker: a seed says everything */
 	spun = lives = joining = 0;
 	memset(pid_of, 0, sizeof pid_of);
+}
+
+int world_open(const mqshm_config *config)
+{
+	world_adopt(memfd_create("mqshm-fuzz", MFD_CLOEXEC));
+	must(segment >= 0, "no memory file: %s", strerror(errno));
 	must(mqshm_format(segment, UNITS, config) == MQSHM_OK, "format: %s", mqshm_reason());
+	return segment;
 }
 
 void world_close(void) { close(segment); }
@@ -130,6 +137,7 @@ void world_close(void) { close(segment); }
 void mqi_hook(enum mqi_access kind, const void *word, const char *file, int line)
 {
 	(void)kind, (void)word, (void)file, (void)line;
+	if (world_access) world_access();
 	if (burning == 0 || --burning != 0) return;
 	uint32_t holder;
 	memcpy(&holder, &control_of->control, sizeof holder); /* a mutex begins with its holder's thread */

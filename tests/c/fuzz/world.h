@@ -30,12 +30,16 @@ uint64_t world_now_ns(void);
 uint64_t world_now_ms(void); /* what leases and delays count */
 void world_pass(uint64_t ns);
 
-void world_open(const mqshm_config *config);
+int world_open(const mqshm_config *config); /* the file; world_close closes it */
+void world_adopt(int fd);                   /* a file that is a segment already, perhaps a bad one; closed likewise */
 void world_close(void);
 
 int peer_join(unsigned peer, mqshm_t **out);
 /* Forgets the handle as a death would; from here on the peer counts as gone. */
 void peer_dies(unsigned peer, mqshm_t *h);
+
+/* Called at every access to shared memory, where set. */
+extern void (*world_access)(void);
 
 /* Runs the operation; false: it died at its `fuse`-th access to shared memory (0 does not burn). Never dies with the
  * control lock in hand: the kernel gives that on after the death of a process, which this is not. */
