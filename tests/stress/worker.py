@@ -21,7 +21,7 @@ from tests.stress.history import Writer
 RUN, QUIET, LEAVE = range(3)  # what the conductor's byte says
 QUIET_SUFFIX = ".quiet"
 DRAIN_SECONDS = 20.0
-_WAITS = (0.0, 0.01, 0.05, 0.2)
+_WAITS = (0.0, 0.002, 0.02, 0.1)
 
 
 class Worker:
@@ -64,7 +64,7 @@ class Worker:
         (self.directory / (self.who + QUIET_SUFFIX)).touch()
         while self.phase[0] != LEAVE:
             if self.sink:
-                self.consume()
+                self.serve()
             else:
                 time.sleep(0.005)
         for sub in list(self.held):
@@ -75,7 +75,7 @@ class Worker:
     def step(self) -> None:
         dice = self.dice.random()
         if self.sink:
-            self.consume()
+            self.serve()
         elif dice < 0.45:
             self.publish()
         elif dice < 0.97:
@@ -169,9 +169,7 @@ class Worker:
         else:
             name = dice.choice(list(plan.GROUPS))
             group = plan.GROUPS[name]
-            if name not in self.groups:
-                self.groups[name] = self.broker.subscribe_batch(group.patterns, group=name, **group.options())
-            sub, ack, most = self.groups[name], group.ack, group.held_at_most
+            sub, ack, most = self.group(name), group.ack, group.held_at_most
         if ack == AckPolicy.NONE:
             most = 100
         room = most - len(self.held.get(name, ()))
@@ -182,18 +180,38 @@ class Worker:
         if ack != AckPolicy.NONE and dice.random() < 0.8:
             self.settle(name)
 
-    def take(self, name: str, sub: Any, ack: AckPolicy, room: int) -> int:
+    def group(self, name: str) -> Any:
+        if name not in self.groups:
+            group = plan.GROUPS[name]
+            self.groups[name] = self.broker.subscribe_batch(group.patterns, group=name, **group.options())
+        return self.groups[name]
+
+    def serve(self) -> None:
+        """A sink's turn: something from every group, and sleep where nothing is."""
+        taken = 0
+        names = list(plan.GROUPS)
+        self.dice.shuffle(names)
+        for name in names:
+            ack = plan.GROUPS[name].ack
+            taken += self.take(name, self.group(name), ack, 50, patient=False)
+            if self.held.get(name):
+                self.settle(name)
+        if not taken:
+            mqshm.wait(*self.groups.values(), timeout=0.05)
+
+    def take(self, name: str, sub: Any, ack: AckPolicy, room: int, patient: bool = True) -> int:
         """Messages received."""
         dice = self.dice
         way = dice.random()
+        wait = dice.choice(_WAITS) if patient else 0
         most = 1 if way < 0.6 else min(room, dice.choice((2, 10, 100)))
         self.log("receive", name, most)
         if way < 0.4:
             got = [sub.receive_nowait()]
         elif way < 0.6:
-            got = [sub.receive(timeout=dice.choice(_WAITS))]
+            got = [sub.receive(timeout=wait)]
         else:
-            got = sub.receive_batch(most, timeout=dice.choice(_WAITS))
+            got = sub.receive_batch(most, timeout=wait)
         messages = [message for message in got if message is not None]
         self.log("received", name, [self.seen(message, ack) for message in messages])
         if ack != AckPolicy.NONE:
