@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,7 @@ class Shift:
     first: int
     """Number of the first process: none is given twice in a run."""
     phase: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4096))
-    pids: dict[str, int] = field(default_factory=dict)
+    fds: dict[str, int | None] = field(default_factory=dict)
     killed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,9 +75,13 @@ class Shift:
                 self.replace()
             self.rest()
         finally:
-            for pid in self.look().values():
-                os.kill(pid, signal.SIGKILL)
-            self.bury(everybody=True)
+            while not _buried():  # those included that are being forked now
+                for fd in self.look().values():
+                    self.send(fd, signal.SIGKILL)
+                time.sleep(0.005)
+            for each in self.fds.values():
+                if each is not None:
+                    os.close(each)
 
     def start(self, sink: bool) -> None:
         who = f"{self.next}s" if sink else str(self.next)
@@ -84,7 +89,7 @@ class Shift:
         pid = os.fork()
         if pid == 0:
             worker.main(self.name, self.directory, who, self.seed, self.phase, sink)
-        self.pids[who] = pid
+        self.know(who, pid)
 
     def replace(self) -> None:
         alive = self.look()
@@ -96,46 +101,51 @@ class Shift:
 
     def look(self) -> dict[str, int]:
         """Who lives, those that were forked included."""
-        self.bury()
+        _buried()
         for path in self.directory.glob("*f*" + SUFFIX):
             who = path.name[: -len(SUFFIX)]
-            if who not in self.pids and (first := path.read_bytes().partition(b"\n")[0]):
-                self.pids[who] = json.loads(first)[3]
-        return {who: pid for who, pid in self.pids.items() if pid and _lives(pid)}
+            if who not in self.fds and (first := path.read_bytes().partition(b"\n")[0]):
+                self.know(who, json.loads(first)[3])
+        return {who: fd for who, fd in self.fds.items() if fd is not None and not _ended(fd)}
 
-    def bury(self, everybody: bool = False) -> None:
+    def know(self, who: str, pid: int) -> None:
+        """By a descriptor: its number may be another's once it has ended."""
         try:
-            while pid := os.waitpid(-1, 0 if everybody else os.WNOHANG)[0]:
-                for who, each in self.pids.items():
-                    if each == pid:
-                        self.pids[who] = 0  # the number may be somebody else's from now on
-        except ChildProcessError:
+            self.fds[who] = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self.fds[who] = None
+
+    def send(self, fd: int, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
             pass
+
+    def kill(self, who: str, fd: int) -> None:
+        self.log("kill", who)
+        self.killed += 1
+        self.send(fd, signal.SIGKILL)
 
     def disturb(self) -> None:
         alive = self.look()
         if not alive:
             return
         who = self.dice.choice(list(alive))
-        pid, way = alive[who], self.dice.random()
+        fd, way = alive[who], self.dice.random()
         if way < 0.35:
             if not self.calm:
-                self.log("kill", who)
-                self.killed += 1
-                os.kill(pid, signal.SIGKILL)
+                self.kill(who, fd)
         elif way < 0.75:
-            os.kill(pid, signal.SIGSTOP)
+            self.send(fd, signal.SIGSTOP)
             time.sleep(self.dice.choice((0.001, 0.01, 0.05, 0.3)))
             if not self.calm and self.dice.random() < 0.2:
-                self.log("kill", who)  # a process may die while it is stopped
-                self.killed += 1
-                os.kill(pid, signal.SIGKILL)
-            os.kill(pid, signal.SIGCONT)
+                self.kill(who, fd)  # a process may die while it is stopped
+            self.send(fd, signal.SIGCONT)
         elif way < 0.92:
             if len(alive) < MOST:
-                os.kill(pid, signal.SIGUSR1)
+                self.send(fd, signal.SIGUSR1)
         else:
-            os.kill(pid, signal.SIGTERM)
+            self.send(fd, signal.SIGTERM)
 
     def rest(self) -> None:
         """Everybody finishes, waits until all others have, empties what is its own, and leaves."""
@@ -146,12 +156,20 @@ class Shift:
         until(lambda: not self.look(), "the end of all processes")
 
 
-def _lives(pid: int) -> bool:
+def _ended(fd: int) -> bool:
+    ends = select.poll()
+    ends.register(fd, select.POLLIN)
+    return bool(ends.poll(0))
+
+
+def _buried() -> bool:
+    """Whether there is no child any more; those that have ended are waited for."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 class Run:
