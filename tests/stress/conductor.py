@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,9 @@ from tests.stress.history import SUFFIX, Writer
 PROCESSES, SINKS, MOST = 8, 2, 12
 PR_SET_CHILD_SUBREAPER = 36
 DEADLINE = 30.0
+GROWTH = 1 << 20
+"""Bytes that a broker at rest may take more than after its first shift, for the counters of more processes at once, and
+for what its rings had not used by then."""
 NAP = 0.15
 """Seconds; whoever waits longer than the broker's naps looks for deaths and repairs what they left."""
 COUNTERS = ("published", "delivered", "settled", "redelivered", "nacked", "rejected", "expired", "dropped")
@@ -181,6 +183,8 @@ class Run:
         self.shifts = self.processes = self.killed = self.messages = self.deliveries = 0
         self.counters: dict[str, dict[str, int]] = {}
         self.problems: list[str] = []
+        self.memory: list[int] = []
+        """Bytes at rest, after each shift."""
 
     def start(self) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -221,7 +225,8 @@ class Run:
         count, self.processes = len(events) - 2, shift.next
         self.say(
             f"shift {self.shifts}{' calm' if calm else ''}: {count} processes, {shift.killed} killed, "
-            f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, {len(problems)} problems"
+            f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, "
+            f"{self.memory[-1] >> 10 if self.memory else 0} KiB at rest, {len(problems)} problems"
         )
         self.problems += [f"seed {self.seed}, shift {self.shifts}: {each}" for each in problems]
         if not problems:
@@ -253,6 +258,9 @@ class Run:
                 log("counters", name, {each: now[each] - self.counters[name][each] for each in now})
             self.counters = counters
             problems += _empty(broker, self.units)
+            self.memory.append(broker.memory_usage)
+            if self.memory[-1] > self.memory[0] + GROWTH:
+                problems.append(f"memory at rest grows: {self.memory} bytes after each shift")
         log("end")
         return problems
 
@@ -278,7 +286,7 @@ def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
         while True:
             log("receive", name, 64)
             got = sub.receive_batch(64, timeout=0)
-            log("received", name, [_seen(message) for message in got])
+            log("received", name, [plan.seen(message, message.data) for message in got])
             if not got:
                 break
             for message in got if plan.GROUPS[name].ack != mqshm.AckPolicy.NONE else ():
@@ -289,13 +297,6 @@ def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
         return True
     mqshm.wait(*subs.values(), timeout=NAP)
     return False
-
-
-def _seen(message: Any) -> list[Any]:
-    data = message.data
-    marked = plan.mark(message.id, message.key, message.headers)
-    return [plan.named(data), message.seq, message.topic, int(message.priority), len(data), zlib.crc32(data), marked,
-            message.attempt]  # fmt: skip
 
 
 def _empty(broker: mqshm.Broker, units: int) -> list[str]:

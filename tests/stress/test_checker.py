@@ -34,8 +34,8 @@ class Story:
         said = {"ack": REQUIRED, "overflow": "block", "max_attempts": 0, "ack_timeout": None, "patterns": patterns}
         self("conductor", "group", name, {**said, **options})
 
-    def said(self, uid: str, topic: str = "a", ttl: Any = None, delay: Any = None, crc: int = 7) -> list[Any]:
-        return [uid, topic, 20, 100, crc, 0, ttl, delay, None]
+    def said(self, uid: str, topic: str = "a", ttl: Any = None, delay: Any = None, priority: int = 20) -> list[Any]:
+        return [uid, topic, priority, 100, 7, 0, ttl, delay, None]
 
     def publish(self, uid: str, seq: int | None, who: str = "p", refused: bool = False, **options: Any) -> None:
         """Without a number: it does not return."""
@@ -47,17 +47,11 @@ class Story:
             self(who, "published", self.op, [seq])
 
     def receive(
-        self,
-        uid: str | None,
-        seq: int,
-        attempt: int = 1,
-        who: str = "c",
-        sub: str = "g",
-        crc: int = 7,
-        topic: str = "a",
-    ) -> None:
+        self, uid: str | None, seq: int, attempt: int = 1, who: str = "c", sub: str = "g", crc: int = 7,
+        topic: str = "a", priority: int = 20,
+    ) -> None:  # fmt: skip
         self(who, "receive", sub, 1)
-        self(who, "received", sub, [[uid, seq, topic, 20, 100, crc, 0, attempt]])
+        self(who, "received", sub, [[uid, seq, topic, priority, 100, crc, 0, attempt]])
 
     def settle(
         self, seq: int, attempt: int = 1, verb: str = "ack", who: str = "c", sub: str = "g", outcome: Any = "done",
@@ -248,6 +242,28 @@ def test_two_consumers_at_once_may_receive_in_any_order(story):
     story("c", "received", "g", [["p-1", 1, "a", 20, 100, 7, 0, 1]])
     story.settle(1)
     story.settle(2, who="d")
+    assert story.kinds() == []
+
+
+@pytest.mark.parametrize("first", ["low", "high"])
+def test_what_waits_is_received_by_its_priority(story, first):
+    story.publish("p-1", 1, priority=20)
+    story.publish("p-2", 2, priority=30)
+    order = [("p-1", 1, 20), ("p-2", 2, 30)]
+    for uid, seq, priority in order if first == "low" else reversed(order):
+        story.receive(uid, seq, priority=priority)
+        story.settle(seq)
+    assert story.kinds() == (["priority"] if first == "low" else [])
+
+
+def test_what_came_while_a_receive_was_under_way_may_come_after_it(story):
+    story.publish("p-1", 1, priority=20)
+    story("c", "receive", "g", 1)
+    story.publish("p-2", 2, priority=30)
+    story("c", "received", "g", [["p-1", 1, "a", 20, 100, 7, 0, 1]])
+    story.receive("p-2", 2, priority=30)
+    story.settle(1)
+    story.settle(2)
     assert story.kinds() == []
 
 

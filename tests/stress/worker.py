@@ -219,15 +219,13 @@ class Worker:
         return len(messages)
 
     def seen(self, message: Any, ack: AckPolicy) -> list[Any]:
-        uid = size = crc = None
+        data = None
         try:
             data = message.view if self.dice.random() < 0.3 and ack != AckPolicy.NONE else message.data
-            uid, size, crc = plan.named(data), len(data), zlib.crc32(data)
         except mqshm.LeaseLost:
             if ack != AckPolicy.TIMEOUT:
                 raise
-        marked = plan.mark(message.id, message.key, message.headers)
-        return [uid, message.seq, message.topic, int(message.priority), size, crc, marked, message.attempt]
+        return plan.seen(message, data)
 
     def settle(self, name: str, everything: bool = False) -> None:
         held, dice = self.held.get(name, []), self.dice
