@@ -219,9 +219,10 @@ class Worker:
         return len(messages)
 
     def seen(self, message: Any, ack: AckPolicy) -> list[Any]:
-        data = None
+        data: Any = None
         try:
-            data = message.view if self.dice.random() < 0.3 and ack != AckPolicy.NONE else message.data
+            way = self.dice.random() if ack != AckPolicy.NONE else 1.0
+            data = message.view if way < 0.2 else message.array() if way < 0.3 else message.data
         except mqshm.LeaseLost:
             if ack != AckPolicy.TIMEOUT:
                 raise
@@ -240,7 +241,9 @@ class Worker:
             if way < 0.7:
                 if way < 0.1 and message.attempt == 1 and len(self.views) < 5:
                     self.keep_view(name, message)
-                self.ask("ack", name, [message], None, message.ack)
+                by_id = 0.1 <= way < 0.2 and message.id is not None and not self.holds(message.id)
+                ack = (lambda m=message: self.broker.ack(m.topic, m.id)) if by_id else message.ack
+                self.ask("ack", name, [message], None, ack)
             elif way < 0.8:
                 delay = dice.choice((None, 0.0, 0.02, 0.1))
                 self.ask("nack", name, [message], delay, lambda m=message, d=delay: m.nack(delay=d))
@@ -260,6 +263,10 @@ class Worker:
                 self.log("settled", self.operations, "done")
         if len(self.views) > 3:
             self.look_at_views()
+
+    def holds(self, id: str) -> bool:
+        """From another subscription: whoever acks by id acks one of them."""
+        return any(each.id == id for held in self.held.values() for each in held)
 
     def ask(self, verb: str, name: str, messages: list[Any], argument: float | None, call: Any) -> None:
         self.operations += 1
