@@ -23,6 +23,7 @@ twice       No attempt of a message is delivered twice, none comes after an ack 
 attempts    Attempts are 1, 2, 3 ...; each one missing is of a receive that never returned.
 taken       A redelivery has a reason: the attempt before was nacked, dropped, lost by a process that was killed or
             left, or its lease ran out, not before its time; a delay is kept, too.
+vanished    Whoever was not killed says that it ends, and no operation raises what it may not.
 together    A publish that did not return is in all its groups or in none; a publish that was refused is in none.
 """
 

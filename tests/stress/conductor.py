@@ -190,6 +190,8 @@ class Run:
 
     def start(self) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # in a process that has not said yet what it does on them
         mqshm.connect(self.name, supervisor=False).close()
         with self.connect() as broker:
             for name, group in plan.GROUPS.items():

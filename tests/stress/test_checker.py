@@ -18,13 +18,13 @@ class Story:
     """Histories, told in the order of time: each event comes a millisecond after the one before."""
 
     def __init__(self) -> None:
-        self.logs: dict[str, list[Event]] = {}
+        self.logs: dict[str, list[Event]] = {"conductor": []}
         self.now = SECOND
         self.op = 0
 
     def __call__(self, who: str, kind: str, *values: Any) -> None:
         self.now += SECOND // 1000
-        log = self.logs.setdefault(who, [] if who == "conductor" else [["start", self.now, None, 1]])
+        log = self.logs.setdefault(who, [["start", self.now, None, 1]])
         log.append([kind, self.now, *values])
 
     def later(self, seconds: float) -> None:
@@ -65,8 +65,14 @@ class Story:
     def counters(self, sub: str = "g", **values: int) -> None:
         self("drain", "counters", sub, {**dict.fromkeys(COUNTED, 0), **values})
 
+    def told(self) -> dict[str, list[Event]]:
+        """With an orderly end of all that did not meet another."""
+        ends = [["end", self.now + 1]]
+        over = {event[2] for event in self.logs["conductor"] if event[0] == "kill"} | {"conductor"}
+        return {who: log + ends * (who not in over and log[-1][0] != "error") for who, log in self.logs.items()}
+
     def kinds(self) -> list[str]:
-        return [each.kind for each in checker.check(self.logs)]
+        return [each.kind for each in checker.check(self.told())]
 
 
 @pytest.fixture
@@ -394,12 +400,17 @@ def test_a_private_subscription_that_ended_in_the_middle_has_no_hole():
     story.receive("p-1", 1, sub="c/1")
     story.receive("p-3", 3, sub="c/1")
     assert story.kinds() == ["loss"]  # 2, and not 4
-    assert "p-2" in checker.check(story.logs)[0].text
+    assert "p-2" in checker.check(story.told())[0].text
 
 
 def test_an_unexpected_error_is_a_violation(story):
     story("c", "error", "KeyError")
     assert story.kinds() == ["error"]
+
+
+def test_whoever_was_not_killed_says_that_it_ends(story):
+    story("c", "receive", "g", 1)
+    assert [each.kind for each in checker.check(story.logs)] == ["vanished"]
 
 
 def test_counters_are_exact_where_nobody_died(story):
@@ -417,6 +428,6 @@ def test_a_report_has_all_that_happened_to_the_message(story):
     story.receive("p-2", 2)
     story.settle(2)
     story("conductor", "kill", "c")
-    (violation,) = checker.check(story.logs)
-    assert [event[0] for _who, event in violation.history] == ["publish", "published", "received", "kill"]
+    (violation,) = checker.check(story.told())
+    assert [event[0] for _who, event in violation.history] == ["publish", "published", "received", "kill", "end"]
     assert "p-2" not in str(violation)
