@@ -132,19 +132,17 @@ def is_found(mutant: Mutant, where: Path, rounds: int) -> str:
         for seed in range(1, rounds + 1):
             run = [sys.executable, "-m", "tests.stress", "--minutes", "0.15", "--shift", "4", "--seed", str(seed)]
             result = subprocess.run(run, cwd=where, capture_output=True, text=True, env=environment)
-            if result.returncode == 1:
-                return f"found: {_first(result.stdout)}"
             if result.returncode:
-                return f"ended with {result.returncode}\n{result.stdout}{result.stderr}"
+                first = _first(result.stdout)
+                return f"found: {first}" if first else f"ended with {result.returncode}\n{result.stdout}{result.stderr}"
         return "NOT FOUND"
     finally:
         target.write_text(text)
 
 
 def _first(output: str) -> str:
-    """What was found first, in a line."""
-    lines = [line for line in output.splitlines() if line.startswith("seed ") and ", shift " in line]
-    return lines[0][:200] if lines else output[-400:]
+    """What was found first, in a line; nothing where the run itself went wrong."""
+    return next((line[:200] for line in output.splitlines() if line.startswith("seed ") and ": " in line), "")
 
 
 def main() -> int:
