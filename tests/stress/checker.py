@@ -16,38 +16,32 @@ order       First deliveries of one producer's messages of one priority in one s
             receive had returned before the earlier message's receive began, it is a violation; within one process the
             order of receiving is the order of publishing. Not for redeliveries (they are served when they are due), nor
             for delayed messages, nor where the publish did not return: repair may put it anywhere.
+priority    Where a message of a higher priority was there before a receive began (its publish had returned, without
+            delay), and was first received by a call that began after that receive had returned, it gave nothing lower.
 twice       No attempt of a message is delivered twice, none comes after an ack or reject that returned done, and at
             most one of those returns done.
 attempts    Attempts are 1, 2, 3 ...; each one missing is of a receive that never returned.
 taken       A redelivery has a reason: the attempt before was nacked, dropped, lost by a process that was killed or
             left, or its lease ran out, not before its time; a delay is kept, too.
+vanished    Whoever was not killed says that it ends, and no operation raises what it may not.
 together    A publish that did not return is in all its groups or in none; a publish that was refused is in none.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 
 from tests.stress.history import Event
 from tests.stress.ledger import FOREVER, NONE, TIMEOUT, Delivery, Finding, Ledger, Publication, Sub, gather
+from tests.stress.report import Violation, violation
 
 ROUNDING = 10_000_000
 """ns by which the broker's clocks (milliseconds, coarse) may differ from the histories'."""
 _GIVES_BACK = ("nack", "drop")
 _ENDS = ("ack", "reject")
-
-
-@dataclass
-class Violation:
-    kind: str
-    text: str
-    history: list[tuple[str, Event]]
-    """All that happened to the message, with who it happened to, in the order of time."""
-
-    def __str__(self) -> str:
-        return "\n    ".join([f"{self.kind}: {self.text}", *(f"{who:>9} {event}" for who, event in self.history)])
 
 
 def check(events: Mapping[str, Sequence[Event]]) -> list[Violation]:
@@ -57,9 +51,10 @@ def check(events: Mapping[str, Sequence[Event]]) -> list[Violation]:
     for sub in ledger.subs.values():
         findings += _once(ledger, sub)
         findings += _order(sub)
+        findings += _priority(sub)
         findings += _complete(ledger, sub, now)
     findings += _together(ledger, now)
-    return [_violation(ledger, events, each) for each in findings[:20]]
+    return [violation(ledger, events, each) for each in findings[:20]]
 
 
 # -- once, and one attempt after the other
@@ -165,6 +160,35 @@ def _order(sub: Sub) -> Iterator[Finding]:
 def _overtaken(sub: Sub, each: Delivery, by: Delivery) -> Finding:
     name = by.publication.uid if by.publication else ""
     return Finding("order", f"in {sub.name} {name} was received by {by.who} before it, by {each.who}", each.seq)
+
+
+_Wait = tuple[int, int, int, Delivery]  # priority, from, until, and what waited
+
+
+def _longer(one: _Wait, other: _Wait) -> _Wait:
+    return one if one[2] >= other[2] else other
+
+
+def _priority(sub: Sub) -> Iterator[Finding]:
+    deliveries = [each for some in sub.deliveries.values() for each in some if each.publication is not None]
+    waited = [
+        (made.priority, made.ended, each.began, each)
+        for each in deliveries
+        if each.attempt == 1 and (made := each.publication) is not None and made.returned and not made.delay
+    ]
+    waited.sort(key=lambda each: each[1])
+    for priority in {each.publication.priority for each in deliveries if each.publication}:
+        above = [each for each in waited if each[0] > priority]
+        starts = [each[1] for each in above]
+        longest = list(accumulate(above, _longer))
+        for each in deliveries:
+            if each.publication is None or each.publication.priority != priority:
+                continue
+            before = bisect_left(starts, each.began)
+            if before and longest[before - 1][2] > each.ended:
+                over = longest[before - 1][3]
+                text = f"in {sub.name} number {each.seq} of priority {priority} was received by {each.who} before it"
+                yield Finding("priority", text, over.seq)
 
 
 # -- loss
@@ -281,48 +305,3 @@ def _together(ledger: Ledger, now: int) -> Iterator[Finding]:
             if sub.ack != NONE and sub.open_receives == 0 and not _excused(sub, each, (), now):
                 text = f"its publish did not return; it was received elsewhere, and is not in {sub.name}"
                 yield Finding("together", text, each.seq, each.uid)
-
-
-# -- reports
-
-
-def _violation(ledger: Ledger, events: Mapping[str, Sequence[Event]], finding: Finding) -> Violation:
-    seq, uid = finding.seq, finding.uid
-    if uid is None and seq in ledger.by_seq:
-        uid = ledger.by_seq[seq].uid
-    if seq is None and uid in ledger.publications:
-        seq = ledger.publications[uid].seq
-    name = uid or (f"number {seq}" if seq is not None else "the run")
-    return Violation(finding.kind, f"{name}: {finding.text}", list(_history(events, uid, seq)))
-
-
-def _history(events: Mapping[str, Sequence[Event]], uid: str | None, seq: int | None) -> Iterator[tuple[str, Event]]:
-    """Every event that concerns the message, cut to it, and the deaths of those that had it."""
-    found: list[tuple[str, Event]] = []
-    for who, log in events.items():
-        ops: dict[int, int | None] = {}  # that concern it: where in their batch
-        for event in log:
-            kind, time, *rest = event
-            if kind == "publish":
-                for i, said in enumerate(rest[1]):
-                    if said[0] == uid:
-                        ops[rest[0]] = i
-                        found.append((who, [kind, time, rest[0], said]))
-            elif kind in ("published", "refused") and rest[0] in ops:
-                i = ops.pop(rest[0]) or 0
-                found.append((who, [kind, time, rest[0], *rest[1:-1], rest[-1][i] if i < len(rest[-1]) else None]))
-            elif kind == "received":
-                found += [(who, [kind, time, rest[0], seen]) for seen in rest[1] if seen[1] == seq]
-            elif kind == "settle":
-                mine = [which for which in rest[3] if which[0] == seq]
-                if mine:
-                    ops[rest[0]] = None
-                    found.append((who, [kind, time, *rest[:3], mine, rest[4]]))
-            elif (kind == "settled" and rest[0] in ops) or (kind == "look" and rest[1] == seq):
-                found.append((who, event))
-    involved = {who for who, _ in found}
-    for who, log in events.items():
-        for event in log:
-            if (event[0] == "kill" and event[2] in involved) or (event[0] in ("leave", "end") and who in involved):
-                found.append((who, event))
-    return iter(sorted(found, key=lambda each: each[1][1]))

@@ -12,16 +12,18 @@ import json
 import mmap
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy  # noqa: F401 -- once, and not in each process that is forked
 
 import mqshm
 from mqshm import _native
@@ -31,6 +33,9 @@ from tests.stress.history import SUFFIX, Writer
 PROCESSES, SINKS, MOST = 8, 2, 12
 PR_SET_CHILD_SUBREAPER = 36
 DEADLINE = 30.0
+GROWTH = 1 << 20
+"""Bytes that a broker at rest may take more than after its first shift, for the counters of more processes at once, and
+for what its rings had not used by then."""
 NAP = 0.15
 """Seconds; whoever waits longer than the broker's naps looks for deaths and repairs what they left."""
 COUNTERS = ("published", "delivered", "settled", "redelivered", "nacked", "rejected", "expired", "dropped")
@@ -55,7 +60,7 @@ class Shift:
     first: int
     """Number of the first process: none is given twice in a run."""
     phase: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4096))
-    pids: dict[str, int] = field(default_factory=dict)
+    fds: dict[str, int | None] = field(default_factory=dict)
     killed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,9 +79,13 @@ class Shift:
                 self.replace()
             self.rest()
         finally:
-            for pid in self.look().values():
-                os.kill(pid, signal.SIGKILL)
-            self.bury(everybody=True)
+            while not _buried():  # those included that are being forked now
+                for fd in self.look().values():
+                    self.send(fd, signal.SIGKILL)
+                time.sleep(0.005)
+            for each in self.fds.values():
+                if each is not None:
+                    os.close(each)
 
     def start(self, sink: bool) -> None:
         who = f"{self.next}s" if sink else str(self.next)
@@ -84,7 +93,7 @@ class Shift:
         pid = os.fork()
         if pid == 0:
             worker.main(self.name, self.directory, who, self.seed, self.phase, sink)
-        self.pids[who] = pid
+        self.know(who, pid)
 
     def replace(self) -> None:
         alive = self.look()
@@ -96,46 +105,51 @@ class Shift:
 
     def look(self) -> dict[str, int]:
         """Who lives, those that were forked included."""
-        self.bury()
+        _buried()
         for path in self.directory.glob("*f*" + SUFFIX):
             who = path.name[: -len(SUFFIX)]
-            if who not in self.pids and (first := path.read_bytes().partition(b"\n")[0]):
-                self.pids[who] = json.loads(first)[3]
-        return {who: pid for who, pid in self.pids.items() if pid and _lives(pid)}
+            if who not in self.fds and (first := path.read_bytes().partition(b"\n")[0]):
+                self.know(who, json.loads(first)[3])
+        return {who: fd for who, fd in self.fds.items() if fd is not None and not _ended(fd)}
 
-    def bury(self, everybody: bool = False) -> None:
+    def know(self, who: str, pid: int) -> None:
+        """By a descriptor: its number may be another's once it has ended."""
         try:
-            while pid := os.waitpid(-1, 0 if everybody else os.WNOHANG)[0]:
-                for who, each in self.pids.items():
-                    if each == pid:
-                        self.pids[who] = 0  # the number may be somebody else's from now on
-        except ChildProcessError:
+            self.fds[who] = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self.fds[who] = None
+
+    def send(self, fd: int, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
             pass
+
+    def kill(self, who: str, fd: int) -> None:
+        self.log("kill", who)
+        self.killed += 1
+        self.send(fd, signal.SIGKILL)
 
     def disturb(self) -> None:
         alive = self.look()
         if not alive:
             return
         who = self.dice.choice(list(alive))
-        pid, way = alive[who], self.dice.random()
+        fd, way = alive[who], self.dice.random()
         if way < 0.35:
             if not self.calm:
-                self.log("kill", who)
-                self.killed += 1
-                os.kill(pid, signal.SIGKILL)
+                self.kill(who, fd)
         elif way < 0.75:
-            os.kill(pid, signal.SIGSTOP)
+            self.send(fd, signal.SIGSTOP)
             time.sleep(self.dice.choice((0.001, 0.01, 0.05, 0.3)))
             if not self.calm and self.dice.random() < 0.2:
-                self.log("kill", who)  # a process may die while it is stopped
-                self.killed += 1
-                os.kill(pid, signal.SIGKILL)
-            os.kill(pid, signal.SIGCONT)
+                self.kill(who, fd)  # a process may die while it is stopped
+            self.send(fd, signal.SIGCONT)
         elif way < 0.92:
             if len(alive) < MOST:
-                os.kill(pid, signal.SIGUSR1)
+                self.send(fd, signal.SIGUSR1)
         else:
-            os.kill(pid, signal.SIGTERM)
+            self.send(fd, signal.SIGTERM)
 
     def rest(self) -> None:
         """Everybody finishes, waits until all others have, empties what is its own, and leaves."""
@@ -146,12 +160,20 @@ class Shift:
         until(lambda: not self.look(), "the end of all processes")
 
 
-def _lives(pid: int) -> bool:
+def _ended(fd: int) -> bool:
+    ends = select.poll()
+    ends.register(fd, select.POLLIN)
+    return bool(ends.poll(0))
+
+
+def _buried() -> bool:
+    """Whether there is no child any more; those that have ended are waited for."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 class Run:
@@ -163,9 +185,13 @@ class Run:
         self.shifts = self.processes = self.killed = self.messages = self.deliveries = 0
         self.counters: dict[str, dict[str, int]] = {}
         self.problems: list[str] = []
+        self.memory: list[int] = []
+        """Bytes at rest, after each shift."""
 
     def start(self) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # in a process that has not said yet what it does on them
         mqshm.connect(self.name, supervisor=False).close()
         with self.connect() as broker:
             for name, group in plan.GROUPS.items():
@@ -193,9 +219,8 @@ class Run:
             problems.append(f"hang: {error}\n{self.stuck(place)}")
         rested = time.monotonic()
         events = history.read(place)
-        if not problems:
-            found = checker.check(events)
-            problems += [str(each) for each in found]
+        if any(each[0] == "leave" for each in events.get("drain", ())):  # else what waits is not known
+            problems += [str(each) for each in checker.check(events)]
             self.messages += sum(len(each[3]) for log in events.values() for each in log if each[0] == "publish")
             self.deliveries += sum(len(each[3]) for log in events.values() for each in log if each[0] == "received")
         self.shifts += 1
@@ -203,7 +228,8 @@ class Run:
         count, self.processes = len(events) - 2, shift.next
         self.say(
             f"shift {self.shifts}{' calm' if calm else ''}: {count} processes, {shift.killed} killed, "
-            f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, {len(problems)} problems"
+            f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, "
+            f"{self.memory[-1] >> 10 if self.memory else 0} KiB at rest, {len(problems)} problems"
         )
         self.problems += [f"seed {self.seed}, shift {self.shifts}: {each}" for each in problems]
         if not problems:
@@ -235,6 +261,9 @@ class Run:
                 log("counters", name, {each: now[each] - self.counters[name][each] for each in now})
             self.counters = counters
             problems += _empty(broker, self.units)
+            self.memory.append(broker.memory_usage)
+            if self.memory[-1] > self.memory[0] + GROWTH:
+                problems.append(f"memory at rest grows: {self.memory} bytes after each shift")
         log("end")
         return problems
 
@@ -260,7 +289,7 @@ def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
         while True:
             log("receive", name, 64)
             got = sub.receive_batch(64, timeout=0)
-            log("received", name, [_seen(message) for message in got])
+            log("received", name, [plan.seen(message, message.data) for message in got])
             if not got:
                 break
             for message in got if plan.GROUPS[name].ack != mqshm.AckPolicy.NONE else ():
@@ -271,13 +300,6 @@ def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
         return True
     mqshm.wait(*subs.values(), timeout=NAP)
     return False
-
-
-def _seen(message: Any) -> list[Any]:
-    data = message.data
-    marked = plan.mark(message.id, message.key, message.headers)
-    return [plan.named(data), message.seq, message.topic, int(message.priority), len(data), zlib.crc32(data), marked,
-            message.attempt]  # fmt: skip
 
 
 def _empty(broker: mqshm.Broker, units: int) -> list[str]:

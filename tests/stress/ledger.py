@@ -98,6 +98,7 @@ class Sub:
 @dataclass(slots=True)
 class Process:
     who: str
+    started: bool = False
     killed: int = FOREVER
     leaves: int = FOREVER
     ended: bool = False
@@ -136,6 +137,9 @@ def gather(events: Mapping[str, Sequence[Event]]) -> Ledger:
     unnamed: list[tuple[Delivery, Sequence[Any]]] = []
     for who, log in events.items():
         _subscriptions(ledger, who, log)
+    for process in ledger.processes.values():
+        if process.started and not process.ended and process.killed == FOREVER:
+            ledger.findings.append(Finding("vanished", f"process {process.who} ended without a word"))
     for who, log in events.items():
         _publications(ledger, who, log)
     for who, log in events.items():
@@ -174,13 +178,14 @@ def _subscriptions(ledger: Ledger, who: str, log: Sequence[Event]) -> None:
             _process(ledger, rest[0]).killed = time
             ledger.deaths += 1
         elif kind == "start":
-            _process(ledger, who)
+            _process(ledger, who).started = True
         elif kind == "leave":
             _process(ledger, who).leaves = time
         elif kind == "end":
             _process(ledger, who).ended = True
         elif kind == "error":
             ledger.findings.append(Finding("error", f"process {who}: {rest[0]}"))
+            _process(ledger, who).ended = True
 
 
 def _publications(ledger: Ledger, who: str, log: Sequence[Event]) -> None:

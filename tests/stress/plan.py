@@ -80,3 +80,12 @@ def named(data: bytes | memoryview) -> str | None:
 def mark(id: str | None, key: str | None, headers: dict[str, Any]) -> int:
     """What goes with a payload, as one number."""
     return zlib.crc32(repr((id, key, sorted(headers.items()))).encode()) if id or key or headers else 0
+
+
+def seen(message: Any, data: bytes | memoryview | None) -> list[Any]:
+    """What the history says of a message that was received; without data where its lease ended before it was read."""
+    uid = size = crc = None
+    if data is not None:
+        uid, size, crc = named(data), len(data), zlib.crc32(data)
+    marked = mark(message.id, message.key, message.headers)
+    return [uid, message.seq, message.topic, int(message.priority), size, crc, marked, message.attempt]

@@ -18,13 +18,13 @@ class Story:
     """Histories, told in the order of time: each event comes a millisecond after the one before."""
 
     def __init__(self) -> None:
-        self.logs: dict[str, list[Event]] = {}
+        self.logs: dict[str, list[Event]] = {"conductor": []}
         self.now = SECOND
         self.op = 0
 
     def __call__(self, who: str, kind: str, *values: Any) -> None:
         self.now += SECOND // 1000
-        log = self.logs.setdefault(who, [] if who == "conductor" else [["start", self.now, None, 1]])
+        log = self.logs.setdefault(who, [["start", self.now, None, 1]])
         log.append([kind, self.now, *values])
 
     def later(self, seconds: float) -> None:
@@ -34,8 +34,8 @@ class Story:
         said = {"ack": REQUIRED, "overflow": "block", "max_attempts": 0, "ack_timeout": None, "patterns": patterns}
         self("conductor", "group", name, {**said, **options})
 
-    def said(self, uid: str, topic: str = "a", ttl: Any = None, delay: Any = None, crc: int = 7) -> list[Any]:
-        return [uid, topic, 20, 100, crc, 0, ttl, delay, None]
+    def said(self, uid: str, topic: str = "a", ttl: Any = None, delay: Any = None, priority: int = 20) -> list[Any]:
+        return [uid, topic, priority, 100, 7, 0, ttl, delay, None]
 
     def publish(self, uid: str, seq: int | None, who: str = "p", refused: bool = False, **options: Any) -> None:
         """Without a number: it does not return."""
@@ -47,17 +47,11 @@ class Story:
             self(who, "published", self.op, [seq])
 
     def receive(
-        self,
-        uid: str | None,
-        seq: int,
-        attempt: int = 1,
-        who: str = "c",
-        sub: str = "g",
-        crc: int = 7,
-        topic: str = "a",
-    ) -> None:
+        self, uid: str | None, seq: int, attempt: int = 1, who: str = "c", sub: str = "g", crc: int = 7,
+        topic: str = "a", priority: int = 20,
+    ) -> None:  # fmt: skip
         self(who, "receive", sub, 1)
-        self(who, "received", sub, [[uid, seq, topic, 20, 100, crc, 0, attempt]])
+        self(who, "received", sub, [[uid, seq, topic, priority, 100, crc, 0, attempt]])
 
     def settle(
         self, seq: int, attempt: int = 1, verb: str = "ack", who: str = "c", sub: str = "g", outcome: Any = "done",
@@ -71,8 +65,14 @@ class Story:
     def counters(self, sub: str = "g", **values: int) -> None:
         self("drain", "counters", sub, {**dict.fromkeys(COUNTED, 0), **values})
 
+    def told(self) -> dict[str, list[Event]]:
+        """With an orderly end of all that did not meet another."""
+        ends = [["end", self.now + 1]]
+        over = {event[2] for event in self.logs["conductor"] if event[0] == "kill"} | {"conductor"}
+        return {who: log + ends * (who not in over and log[-1][0] != "error") for who, log in self.logs.items()}
+
     def kinds(self) -> list[str]:
-        return [each.kind for each in checker.check(self.logs)]
+        return [each.kind for each in checker.check(self.told())]
 
 
 @pytest.fixture
@@ -251,6 +251,28 @@ def test_two_consumers_at_once_may_receive_in_any_order(story):
     assert story.kinds() == []
 
 
+@pytest.mark.parametrize("first", ["low", "high"])
+def test_what_waits_is_received_by_its_priority(story, first):
+    story.publish("p-1", 1, priority=20)
+    story.publish("p-2", 2, priority=30)
+    order = [("p-1", 1, 20), ("p-2", 2, 30)]
+    for uid, seq, priority in order if first == "low" else reversed(order):
+        story.receive(uid, seq, priority=priority)
+        story.settle(seq)
+    assert story.kinds() == (["priority"] if first == "low" else [])
+
+
+def test_what_came_while_a_receive_was_under_way_may_come_after_it(story):
+    story.publish("p-1", 1, priority=20)
+    story("c", "receive", "g", 1)
+    story.publish("p-2", 2, priority=30)
+    story("c", "received", "g", [["p-1", 1, "a", 20, 100, 7, 0, 1]])
+    story.receive("p-2", 2, priority=30)
+    story.settle(1)
+    story.settle(2)
+    assert story.kinds() == []
+
+
 def test_an_attempt_must_not_come_twice(story):
     story.publish("p-1", 1)
     story.receive("p-1", 1)
@@ -378,12 +400,17 @@ def test_a_private_subscription_that_ended_in_the_middle_has_no_hole():
     story.receive("p-1", 1, sub="c/1")
     story.receive("p-3", 3, sub="c/1")
     assert story.kinds() == ["loss"]  # 2, and not 4
-    assert "p-2" in checker.check(story.logs)[0].text
+    assert "p-2" in checker.check(story.told())[0].text
 
 
 def test_an_unexpected_error_is_a_violation(story):
     story("c", "error", "KeyError")
     assert story.kinds() == ["error"]
+
+
+def test_whoever_was_not_killed_says_that_it_ends(story):
+    story("c", "receive", "g", 1)
+    assert [each.kind for each in checker.check(story.logs)] == ["vanished"]
 
 
 def test_counters_are_exact_where_nobody_died(story):
@@ -401,6 +428,6 @@ def test_a_report_has_all_that_happened_to_the_message(story):
     story.receive("p-2", 2)
     story.settle(2)
     story("conductor", "kill", "c")
-    (violation,) = checker.check(story.logs)
-    assert [event[0] for _who, event in violation.history] == ["publish", "published", "received", "kill"]
+    (violation,) = checker.check(story.told())
+    assert [event[0] for _who, event in violation.history] == ["publish", "published", "received", "kill", "end"]
     assert "p-2" not in str(violation)

@@ -21,7 +21,7 @@ from tests.stress.history import Writer
 RUN, QUIET, LEAVE = range(3)  # what the conductor's byte says
 QUIET_SUFFIX = ".quiet"
 DRAIN_SECONDS = 20.0
-_WAITS = (0.0, 0.01, 0.05, 0.2)
+_WAITS = (0.0, 0.002, 0.02, 0.1)
 
 
 class Worker:
@@ -64,7 +64,7 @@ class Worker:
         (self.directory / (self.who + QUIET_SUFFIX)).touch()
         while self.phase[0] != LEAVE:
             if self.sink:
-                self.consume()
+                self.serve()
             else:
                 time.sleep(0.005)
         for sub in list(self.held):
@@ -75,7 +75,7 @@ class Worker:
     def step(self) -> None:
         dice = self.dice.random()
         if self.sink:
-            self.consume()
+            self.serve()
         elif dice < 0.45:
             self.publish()
         elif dice < 0.97:
@@ -169,9 +169,7 @@ class Worker:
         else:
             name = dice.choice(list(plan.GROUPS))
             group = plan.GROUPS[name]
-            if name not in self.groups:
-                self.groups[name] = self.broker.subscribe_batch(group.patterns, group=name, **group.options())
-            sub, ack, most = self.groups[name], group.ack, group.held_at_most
+            sub, ack, most = self.group(name), group.ack, group.held_at_most
         if ack == AckPolicy.NONE:
             most = 100
         room = most - len(self.held.get(name, ()))
@@ -182,18 +180,38 @@ class Worker:
         if ack != AckPolicy.NONE and dice.random() < 0.8:
             self.settle(name)
 
-    def take(self, name: str, sub: Any, ack: AckPolicy, room: int) -> int:
+    def group(self, name: str) -> Any:
+        if name not in self.groups:
+            group = plan.GROUPS[name]
+            self.groups[name] = self.broker.subscribe_batch(group.patterns, group=name, **group.options())
+        return self.groups[name]
+
+    def serve(self) -> None:
+        """A sink's turn: something from every group, and sleep where nothing is."""
+        taken = 0
+        names = list(plan.GROUPS)
+        self.dice.shuffle(names)
+        for name in names:
+            ack = plan.GROUPS[name].ack
+            taken += self.take(name, self.group(name), ack, 50, patient=False)
+            if self.held.get(name):
+                self.settle(name)
+        if not taken:
+            mqshm.wait(*self.groups.values(), timeout=0.05)
+
+    def take(self, name: str, sub: Any, ack: AckPolicy, room: int, patient: bool = True) -> int:
         """Messages received."""
         dice = self.dice
         way = dice.random()
+        wait = dice.choice(_WAITS) if patient else 0
         most = 1 if way < 0.6 else min(room, dice.choice((2, 10, 100)))
         self.log("receive", name, most)
         if way < 0.4:
             got = [sub.receive_nowait()]
         elif way < 0.6:
-            got = [sub.receive(timeout=dice.choice(_WAITS))]
+            got = [sub.receive(timeout=wait)]
         else:
-            got = sub.receive_batch(most, timeout=dice.choice(_WAITS))
+            got = sub.receive_batch(most, timeout=wait)
         messages = [message for message in got if message is not None]
         self.log("received", name, [self.seen(message, ack) for message in messages])
         if ack != AckPolicy.NONE:
@@ -201,15 +219,14 @@ class Worker:
         return len(messages)
 
     def seen(self, message: Any, ack: AckPolicy) -> list[Any]:
-        uid = size = crc = None
+        data: Any = None
         try:
-            data = message.view if self.dice.random() < 0.3 and ack != AckPolicy.NONE else message.data
-            uid, size, crc = plan.named(data), len(data), zlib.crc32(data)
+            way = self.dice.random() if ack != AckPolicy.NONE else 1.0
+            data = message.view if way < 0.2 else message.array() if way < 0.3 else message.data
         except mqshm.LeaseLost:
             if ack != AckPolicy.TIMEOUT:
                 raise
-        marked = plan.mark(message.id, message.key, message.headers)
-        return [uid, message.seq, message.topic, int(message.priority), size, crc, marked, message.attempt]
+        return plan.seen(message, data)
 
     def settle(self, name: str, everything: bool = False) -> None:
         held, dice = self.held.get(name, []), self.dice
@@ -224,7 +241,9 @@ class Worker:
             if way < 0.7:
                 if way < 0.1 and message.attempt == 1 and len(self.views) < 5:
                     self.keep_view(name, message)
-                self.ask("ack", name, [message], None, message.ack)
+                by_id = 0.1 <= way < 0.2 and message.id is not None and not self.holds(message.id)
+                ack = (lambda m=message: self.broker.ack(m.topic, m.id)) if by_id else message.ack
+                self.ask("ack", name, [message], None, ack)
             elif way < 0.8:
                 delay = dice.choice((None, 0.0, 0.02, 0.1))
                 self.ask("nack", name, [message], delay, lambda m=message, d=delay: m.nack(delay=d))
@@ -244,6 +263,10 @@ class Worker:
                 self.log("settled", self.operations, "done")
         if len(self.views) > 3:
             self.look_at_views()
+
+    def holds(self, id: str) -> bool:
+        """From another subscription: whoever acks by id acks one of them."""
+        return any(each.id == id for held in self.held.values() for each in held)
 
     def ask(self, verb: str, name: str, messages: list[Any], argument: float | None, call: Any) -> None:
         self.operations += 1
