@@ -124,7 +124,7 @@ class Vitals:
             name=self._name,
             checked_at=now,
             uptime=max(0.0, now - out.created_ns / 1e9),
-            supervisor=next((peer.pid for peer in peers if peer.role == 1 and peer.alive), None),
+            supervisor=next((peer.pid for peer in peers if peer.role != lib.MQSHM_USER and peer.alive), None),
             topics=out.topics,
             subscriptions=out.subscriptions,
             waiting=int(rows["waiting"].sum()),
@@ -256,7 +256,7 @@ class Vitals:
                 memory = _asked(process.memory_info)
                 rss = memory.rss if memory else None
                 threads, open_files = _asked(process.num_threads), _asked(process.num_fds)
-        role = "supervisor" if peer.role == 1 else "user"
+        role = "user" if peer.role == lib.MQSHM_USER else "supervisor"
         return ProcessHealth(
             peer.pid, peer.program, role, state, peer.attached_at, leases, peer.loans, cpu, rss, threads, open_files
         )

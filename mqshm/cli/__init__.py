@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from mqshm import __version__
-from mqshm.cli import bench, config, demo, look, supervise, top, traffic, upkeep
+from mqshm.cli import bench, completion, config, demo, look, supervise, top, traffic, upkeep
 from mqshm.errors import MQError
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mqshm", description="Message brokers in this machine's shared memory.")
     parser.add_argument("--version", action="version", version=f"mqshm {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (supervise, look, top, config, traffic, upkeep, bench, demo):
+    for group in (supervise, look, top, config, traffic, upkeep, bench, demo, completion):
         group.add_verbs(verbs)
     chosen = parser.parse_args(arguments)
     try:

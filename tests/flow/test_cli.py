@@ -22,7 +22,7 @@ def fine(*arguments, **options):
     return done.stdout
 
 
-VERBS = ["ls", "status", "pub", "sub", "peek", "purge", "fsck", "bench", "demo", "rm"]
+VERBS = ["up", "worker", "ls", "status", "pub", "sub", "peek", "purge", "fsck", "bench", "demo", "rm", "completion"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
