@@ -49,10 +49,18 @@ _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]*)\s*")
 def load(
     path: str | os.PathLike[str] | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None
 ) -> Config:
-    """The whole configuration of a broker that is to be made. `flags` are fields, as values or as text; None: not
-    given. InvalidConfig says which source, which field, which value, and what it may be."""
-    file = {} if path is None else read(path)
-    return merged(flags or {}, environ, file, "the configuration file" if path is None else os.fspath(path))
+    """The whole configuration of a broker that is to be made."""
+    return Config(**given(path, environ, flags))
+
+
+def given(
+    path: str | os.PathLike[str] | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The fields that are given. `flags` are fields, as values or as text; None: not given. InvalidConfig says which
+    source, which field, which value, and what it may be."""
+    if path is None:
+        return _fields(flags or {}, environ, {}, "")
+    return _fields(flags or {}, environ, read(path), os.fspath(path))
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -71,6 +79,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 def merged(
     flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], file_name: str = "the file"
 ) -> Config:
+    return Config(**_fields(flags, environ, file, file_name))
+
+
+def _fields(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], file_name: str
+) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in file.items():
         fields[key] = field(key, value, file_name)
@@ -81,7 +95,8 @@ def merged(
     for key, value in flags.items():
         if value is not None:
             fields[key] = field(key, value, "command line")
-    return Config(**fields)
+    Config(**fields)  # which looks at what must agree
+    return fields
 
 
 def field(key: str, value: Any, source: str) -> Any:

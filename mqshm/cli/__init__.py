@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mqshm import __version__
-from mqshm.cli import bench, config, demo, dlq, look, supervise, top, traffic, upkeep
+from mqshm.cli import bench, completion, config, demo, dlq, look, supervise, top, traffic, upkeep
 from mqshm.errors import MQError
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mqshm", description="Message brokers in this machine's shared memory.")
     parser.add_argument("--version", action="version", version=f"mqshm {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (supervise, look, top, config, traffic, dlq, upkeep, bench, demo):
+    for group in (supervise, look, top, config, traffic, dlq, upkeep, bench, demo, completion):
         group.add_verbs(verbs)
     chosen = parser.parse_args(arguments)
     if sys.stdout is None:  # its descriptor may be the next file that is opened

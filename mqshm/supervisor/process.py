@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from mqshm import segment
+from mqshm import _native, segment
 from mqshm._native import check, ffi, lib
 from mqshm.config import Config
 from mqshm.errors import BrokerExists, BrokerNotFound, MQError, Timeout
@@ -40,17 +41,27 @@ def detached(name: str) -> int:
             attachment.release()
 
 
-def foreground(name: str, config: Config | None, mode: int) -> int:
-    """`mqshm up`: makes the broker where it is not there, and watches until a signal comes."""
+def foreground(name: str, settings: Mapping[str, Any]) -> int:
+    """`mqshm up`: makes the broker where it is not there, and watches until a signal comes. `settings` are fields of
+    its configuration, which are set also where it is there."""
     log.to_stderr()
     with signals.caught() as caught:
-        attachment = segment.attach(name, True, config or Config(), mode, lib.MQSHM_FOREGROUND)
+        attachment = segment.attach(name, True, Config().replace(**settings), 0o600, lib.MQSHM_FOREGROUND)
         try:
             with attachment.use() as handle:
                 _take_over(name, handle)
+                _configure(handle, settings)
                 return _Reign(attachment, handle, caught, False).run()
         finally:
             attachment.release()
+
+
+def _configure(handle: Any, settings: Mapping[str, Any]) -> None:
+    core = ffi.new("mqshm_config *")
+    check(lib.mqshm_config_get(handle, core))
+    config = _native.config_from_core(core)
+    if config != config.replace(**settings):
+        check(lib.mqshm_config_set(handle, _native.config_to_core(config.replace(**settings))))
 
 
 def _take_over(name: str, handle: Any) -> None:

@@ -91,6 +91,7 @@ class Watch:
             self.panics += 1
             action, self._panic_times = once_more(_PANICS, self._panic_times, time.monotonic())
             log.panic("panic", broker=self.name, panics=self.panics)
+            lib.mqshm_count_trouble(self.handle, lib.MQSHM_TROUBLE_PANIC)
             if action is Action.GIVE_UP:
                 raise TooManyPanics(f"the supervisor of broker {self.name!r} failed too often: {error}") from error
             return False

@@ -23,7 +23,8 @@ def fine(*arguments, **options):
     return done.stdout
 
 
-VERBS = ["ls", "status", "top", "config", "pub", "sub", "peek", "purge", "fsck", "bench", "demo", "rm"]
+VERBS = ["up", "worker", "ls", "status", "top", "config", "pub", "sub", "peek", "purge", "dlq", "fsck", "bench", "demo", "rm",
+         "completion"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -407,6 +407,8 @@ def test_a_failure_in_its_loop_is_met_and_one_that_does_not_end_ends_it(name):
         watching = watch.Watch(handle, name, done)
         watching.run()
         assert watching.panics == watch._PANICS.max_restarts
+        with mqshm.connect(name, supervisor=False) as broker:
+            assert broker.health_check().troubles["panic"].count == watching.panics
         fails = iter(range(1000))
         with pytest.raises(watch.TooManyPanics, match="a mistake"):
             watch.Watch(handle, name, done).run()
@@ -438,6 +440,31 @@ def test_up_makes_a_broker_and_watches_it_until_a_signal_comes(name, number):
     assert events(process) == ["watching", "stopped"]
     assert process.returncode == 0
     assert name in mqshm.list_brokers()
+
+
+def test_up_sets_what_its_file_and_the_environment_say_also_where_the_broker_is_there(broker, tmp_path):
+    broker.update_config(max_topics=3, max_attempts=7)
+    file = tmp_path / "broker.toml"
+    file.write_text("max_topics = 9\nmessage_ttl = 60\n")
+    process = up(broker.name, "--config", str(file), env={**os.environ, "MQSHM_MESSAGE_TTL": "2.5"})
+    until(lambda: broker.config.max_topics == 9, "the configuration")
+    assert (broker.config.message_ttl, broker.config.max_attempts) == (2.5, 7)
+    process.send_signal(signal.SIGTERM)
+    assert events(process)[0] == "watching"
+
+
+def test_up_with_a_bad_file_is_one_line_on_stderr(name, tmp_path):
+    file = tmp_path / "broker.toml"
+    for text in ("max_topics = many", None):
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
+        process = up(name, "--config", str(file))
+        _, err = process.communicate(timeout=RECEIVE)
+        assert (process.returncode, err.count("\n")) == (1, 1)
+        assert str(file) in err
+    assert name not in mqshm.list_brokers()
 
 
 def test_up_removes_a_broker_that_holds_nothing(name):
