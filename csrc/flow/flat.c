@@ -17,10 +17,10 @@ int64_t mqshm_receive_flat(mqshm_sub_t *s, void *out, uint64_t room)
 	int rc = mqshm_receive(s, d);
 	if (rc != MQSHM_OK) return -rc;
 	if (d->size > room - sizeof *d || d->id_size || d->key_size || d->headers_size) return 0;
-	memcpy(d + 1, d->data, d->size);
+	if (s->ack == MQSHM_ACK_TIMEOUT) rc = mqshm_delivery_read(d, d->data, d + 1, d->size);
+	else memcpy(d + 1, d->data, d->size);
 	/* Not before it was copied: until then the memory is this receiver's, and a death delivers the message again. */
 	if (s->ack == MQSHM_ACK_NONE) rc = mqshm_ack(d);
-	else if (s->ack == MQSHM_ACK_TIMEOUT && !mqshm_delivery_held(d)) rc = MQSHM_LEASE_LOST;
 	if (rc == MQSHM_LEASE_LOST) return -MQSHM_EMPTY; /* it went to another while it was copied */
 	return rc == MQSHM_OK ? (int64_t)(sizeof *d + d->size) : -rc;
 }

@@ -209,6 +209,7 @@ static bool find_in(struct mqshm_sub *s, const char *topic, uint32_t topic_size,
 		if (!mqi_delivery_fill(s, i, out) || !matches(s->h, out, topic, topic_size, id, id_size)) continue;
 		out->word = w;
 		out->attempt = mqi_slot_attempts(w);
+		mqi_fence_acq();
 		if (mqi_load_acq(&s->slots[i].word) == w) return true;
 	}
 	return false;
