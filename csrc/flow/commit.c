@@ -344,7 +344,7 @@ int mqshm_commit(mqshm_t *h, const mqshm_part *parts, uint32_t n, mqshm_delivery
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the broker was opened by the parent process");
 	rc = mqi_transact(h, parts, n, settled, keep, m, NULL, seqs, failed);
 	for (uint32_t i = 0; rc == MQSHM_OK && i < m; i++)
-		if (settled[i]->sub->held) settled[i]->sub->held--;
+		mqi_unhold(settled[i]);
 	mqi_leave(h);
 	return rc;
 }

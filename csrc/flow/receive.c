@@ -24,7 +24,7 @@ bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
 	out->sub = s;
 	out->slot = index;
 	out->ring = mqi_place_ring(mqi_load_rlx(&slot->place));
-	out->block = 0;
+	out->block = out->seq = 0;
 	out->expires_ns = 0;
 	out->ack_ms = out->id_size = out->headers_size = out->key_size = 0;
 	if (likely(!(mqi_info_flags(info) & F_REF))) {
@@ -73,13 +73,15 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 	out->word = leased;
 	out->attempt = attempt;
 	if (unlikely(!mqi_delivery_fill(s, index, out))) {
-		mqi_settle(out, &s->counters->dropped);
+		/* Or the next message, half written: the lease of who is stopped here ends by itself (see begin_lease). */
+		if (mqi_settle(out, &s->counters->dropped) != MQSHM_OK) return MQSHM_EMPTY;
 		return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u holds no message that mqshm wrote; it was dropped", index, s->row);
 	}
 	if (unlikely(mqi_death_of(out) != MQI_ALIVE)) return MQI_REFUSED;
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
 		uint64_t ms = out->ack_ms ? out->ack_ms : s->shm->ack_timeout_ms;
-		mqi_due_set(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms);
+		mqi_fence_acq(); /* what was read is this message's if the word still is this lease's */
+		if (unlikely(!mqi_due_set(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms))) return MQSHM_EMPTY;
 	}
 	return MQSHM_OK;
 }

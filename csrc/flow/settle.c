@@ -93,7 +93,7 @@ int mqshm_reject(mqshm_delivery *d, const char *reason, uint32_t reason_size)
 {
 	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
-	unhold(d);
+	mqi_unhold(d);
 	rc = mqi_give_up(d, MQI_REJECTED, reason, reason_size);
 	mqi_leave(d->sub->h);
 	return rc;
@@ -216,6 +216,7 @@ static bool find_in(struct mqshm_sub *s, const char *topic, uint32_t topic_size,
 		if (!mqi_delivery_fill(s, i, out) || !matches(s->h, out, topic, topic_size, id, id_size)) continue;
 		out->word = w;
 		out->attempt = mqi_slot_attempts(w);
+		mqi_fence_acq();
 		if (mqi_load_acq(&s->slots[i].word) == w) return true;
 	}
 	return false;

@@ -18,16 +18,10 @@ def add_verbs(verbs: Any) -> None:
     verb = verbs.add_parser("dlq", help="dead letters: ls, replay, purge")
     verb.add_argument("name")
     verb.add_argument("what", choices=("ls", "replay", "purge"), nargs="?", default="ls")
-    verb.add_argument("--limit", type=_limit, help="at most so many (ls: 100, if not given)")
+    verb.add_argument("--limit", type=output.count, help="at most so many (ls: 100, if not given)")
     verb.add_argument("--topic", help="replay: only those of this topic")
     output.add_json(verb)
     verb.set_defaults(run=dlq)
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of dead letters")
-    return int(text)
 
 
 def dlq(chosen: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ def add_verbs(verbs: Any) -> None:
     verb = verbs.add_parser("status", help="how a broker is, and why it is not well")
     verb.add_argument("name")
     verb.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
-    verb.add_argument("--interval", type=output.seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    verb.add_argument("--interval", type=output.interval, default=1.0, metavar="SECONDS", help="between two looks (1)")
     output.add_json(verb)
     verb.set_defaults(run=status)
 

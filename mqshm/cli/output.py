@@ -78,7 +78,8 @@ def screen(lines: Iterable[str], *, clear: bool) -> None:
     sys.stdout.flush()
 
 
-def seconds(text: str) -> float:
+def interval(text: str) -> float:
+    """For argparse: seconds between two looks."""
     try:
         value = float(text)
     except ValueError:

@@ -57,7 +57,7 @@ class View:
 def add_verbs(verbs: Any) -> None:
     verb = verbs.add_parser("top", help="groups, topics, processes and rates of a broker, live")
     verb.add_argument("name", nargs="?", help="without it: the brokers of this machine")
-    verb.add_argument("--interval", type=output.seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    verb.add_argument("--interval", type=output.interval, default=1.0, metavar="SECONDS", help="between two looks (1)")
     output.add_json(verb)
     verb.set_defaults(run=top)
 

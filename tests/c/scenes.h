@@ -8,9 +8,10 @@
 struct scene {
 	const char *name;
 	unsigned groups;           /* named g0, g1 .., each over the topic t. 0 is 1 */
-	uint32_t capacity;         /* of group 0, as the next two; 0 is 128 */
+	uint32_t capacity;         /* of group 0, as the next three; 0 is 128 */
 	uint32_t overflow, ack;
 	uint32_t max_attempts;
+	uint32_t lease_ms;         /* 0 is longer than anybody waits; else others wait for its end beside who is stopped */
 	bool full;                 /* there is no room for the survivors' messages until some were received */
 	bool stranger;             /* the victim attaches in its operation, or not at all */
 	int result;                /* of the operation */

@@ -216,6 +216,7 @@ const struct scene control_scenes[] = {
 	{.name = "detach", .fill = three_wait, .ready = hands_full, .act = detach, .owed = owed_leases},
 	{.name = "reap", .fill = first_dies, .act = reap, .owed = owed_leases},
 	{.name = "reap-leases", .fill = first_dies_with_leases, .act = reap, .owed = owed_leases},
+	{.name = "reap-leases-fan3", .groups = 3, .fill = first_dies_with_leases, .act = reap, .owed = owed_leases},
 	{.name = "fsck-repair", .fill = first_dies, .act = check_and_repair, .owed = owed_leases},
 	{.name = "trim", .fill = chunk_is_unused, .ready = ticked, .act = tick, .after = is_trimmed},
 	{.name = "configure", .act = configure, .owed = is_configured},

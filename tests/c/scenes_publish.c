@@ -102,6 +102,13 @@ static void owed_new_dropped(struct stage *st)
 	ledger->most[0][FIRST] = ledger->beside;
 }
 
+/* Refused or, where others made room while it was stopped, published. */
+static void owed_as_told(struct stage *st)
+{
+	owed_published(st);
+	for (unsigned g = 0; g < GROUPS_MOST; g++) ledger->most[g][FIRST] = ledger->returned[FIRST];
+}
+
 /* ---- memory ---- */
 
 /* All slots that are memory at first are taken: the next publisher must grow them, and the ring. */
@@ -152,9 +159,9 @@ const struct scene publish_scenes[] = {
 	{.name = "publish-drop-new-fan3", .groups = 3, .capacity = 2, .overflow = MQSHM_DROP_NEW, .full = true,
 	 .fill = two_wait, .act = small, .owed = owed_new_dropped},
 	{.name = "publish-reject", .capacity = 2, .overflow = MQSHM_REJECT, .full = true, .fill = two_wait, .act = small,
-	 .result = MQSHM_FULL},
+	 .owed = owed_as_told, .result = MQSHM_FULL},
 	{.name = "publish-reject-fan3", .groups = 3, .capacity = 2, .overflow = MQSHM_REJECT, .full = true, .fill = two_wait,
-	 .act = small, .result = MQSHM_FULL},
+	 .act = small, .owed = owed_as_told, .result = MQSHM_FULL},
 	{.name = "publish-batch", .act = batch, .owed = owed_published, .fill = two_sleeps},
 	{.name = "publish-batch-mixed", .act = batch_mixed, .owed = owed_published},
 	{.name = "publish-batch-fan3", .groups = 3, .act = batch, .owed = owed_published},

@@ -92,6 +92,13 @@ static void settle_received(struct victim *v)
 	must(mqshm_ack(&v->held[0]) == MQSHM_OK, "message %u was taken from one that was only stopped", id);
 	ledger->in_hand[id] = 1;
 }
+/* While it was stopped its lease ended: others have settled the message, and its slot held theirs since. */
+static void settle_or_lose(struct victim *v)
+{
+	if (ledger->result != MQSHM_OK) return;
+	if (mqshm_delivery_held(&v->held[0])) settle_received(v);
+	else must(mqshm_ack(&v->held[0]) == MQSHM_LEASE_LOST, "a lease that was lost can be settled");
+}
 static int receive_batch(struct victim *v)
 {
 	uint32_t got;
@@ -163,6 +170,8 @@ const struct scene receive_scenes[] = {
 	{.name = "receive-again", .fill = small_waits_again, .act = receive, RECEIVES},
 	{.name = "receive-batch", .fill = four_wait, .act = receive_batch},
 	{.name = "receive-timed", TIMED, .fill = large_waits, .act = receive, RECEIVES},
+	{.name = "receive-lease-ends", TIMED, .capacity = 1, .lease_ms = 1, .full = true, .fill = large_waits, .act = receive,
+	 .finish = settle_or_lose, .owed = owed_settled},
 	{.name = "receive-due", .fill = two_are_due, .act = receive},
 	{.name = "receive-expired", .fill = expired_waits, .act = receive, .result = MQSHM_EMPTY},
 	{.name = "receive-worn", .max_attempts = 1, .fill = worn_waits, .act = receive, .result = MQSHM_EMPTY},
@@ -180,6 +189,7 @@ const struct scene receive_scenes[] = {
 	{.name = "reject", .fill = large_waits, .ready = take_one, .act = reject, .owed = owed_settled},
 	{.name = "nack-inline", .fill = small_waits, .ready = take_one, .act = nack},
 	{.name = "nack-block", .fill = large_waits, .ready = take_one, .act = nack},
+	{.name = "nack-fan3", .groups = 3, .fill = small_waits, .ready = take_one, .act = nack},
 	{.name = "nack-later", .fill = large_waits, .ready = take_one, .act = nack_later},
 	{.name = "nack-later-timed", TIMED, .fill = large_waits, .ready = take_one, .act = nack_later},
 	{.name = "extend", TIMED, .fill = small_waits, .ready = take_one, .act = extend},

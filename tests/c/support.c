@@ -83,6 +83,7 @@ static void make_groups(struct stage *st)
 		if (g == 0) {
 			if (st->scene->capacity) o.capacity = st->scene->capacity;
 			if (st->scene->ack) o.ack = st->scene->ack;
+			if (st->scene->lease_ms) o.ack_timeout_ms = st->scene->lease_ms;
 			o.overflow = st->scene->overflow;
 			o.max_attempts = st->scene->max_attempts;
 		}
@@ -340,6 +341,8 @@ uint64_t go_on(struct stage *st)
 	must(count_live(st) == 3, "a stopped process is taken for dead");
 	if (!st->scene->full) probe(st, 16);
 	drain(st);
+	for (uint64_t end = start + 10 * PATIENCE_NS; st->scene->lease_ms && !ledger->got[0][FILLED]; drain(st))
+		must(mqshm_tick(st->one) == MQSHM_OK && now_ns() < end, "the lease of a stopped process does not end");
 	for (unsigned i = 0; i < 2; i++) {
 		probe(st, i ? 300 : 16);
 		drain(st);

@@ -196,6 +196,11 @@ proctype repairer(byte me) {
 	DEAD(d = 0; s = 0; p = 0; took = 0)
 }
 
+#ifdef LONE
+#define SETTLED go[2]
+#else
+#define SETTLED (go[2] || go[3])
+#endif
 #define SLEEPS(i) (go[i] && asleep[i])
 #define MINE(i, s) (next[i] <= s && s < last[i])
 active proctype monitor() {
@@ -213,7 +218,7 @@ active proctype monitor() {
 		/* nobody who runs sleeps while there is room; who was stopped kept one wake-up to itself at most */
 		assert(room <= STOPS || !(SLEEPS(0) || SLEEPS(1)));
 #ifndef SETTLES
-		assert(STOPS > 0 || !(go[2] || go[3]) || ((!go[0] || published[0] == MESSAGES) && (!go[1] || published[1] == MESSAGES)));
+		assert(STOPS > 0 || !SETTLED || ((!go[0] || published[0] == MESSAGES) && (!go[1] || published[1] == MESSAGES)));
 #endif
 		s = 0
 	}
