@@ -5,7 +5,7 @@
 One publisher at a steady rate, two consumers that ack, and one private subscriber, each a process that may start a
 supervisor; this one kills it each second and starts none. A stall is a publish that took long, or a message that was
 long on its way. What of it the process spent waiting for a processor, as the kernel counts it (schedstat), is the
-machine's; the rest must not be over the limit. Nobody spins, since what a process loses by sched_yield on a busy machine
+machine's; the rest must not be over the limit. Nobody spins: what a process loses by sched_yield on a busy machine
 is not counted so. Beside it stands the same without a kill, for comparison.
 """
 
