@@ -278,8 +278,9 @@ int mqshm_resign(mqshm_t *h, int whatever);
 int mqshm_end(mqshm_t *h);
 /* Removes `path` where it leads to the file of `fd`, a broker that has ended. MQSHM_EXISTS: another process is at it. */
 int mqshm_bury(int fd, const char *path);
-/* This process may start one, by this program (a path and its arguments), whenever it finds none. Once for a handle. */
-int mqshm_supervisor_command(mqshm_t *h, uint32_t n, const char *const *argv);
+/* This process may start one, by this program (a path and its arguments, ended by NULL), whenever it
+ * finds none. Once for a handle. */
+int mqshm_supervisor_command(mqshm_t *h, const char *const *argv);
 /* Looks now. MQSHM_OK: there is one. MQSHM_EMPTY: there is none yet, but one was started, by this process or another.
  * MQSHM_SYSTEM: it could not be started. */
 int mqshm_supervisor_start(mqshm_t *h);

@@ -49,7 +49,7 @@ def _without_interpreter() -> str | None:
 def _start(attachment: Attachment) -> str | None:
     with attachment.use() as handle:
         words = [ffi.new("char[]", os.fsencode(word)) for word in (sys.executable, str(_PROGRAM), attachment.name)]
-        check(lib.mqshm_supervisor_command(handle, len(words), ffi.new("char *[]", words)))
+        check(lib.mqshm_supervisor_command(handle, ffi.new("char *[]", [*words, ffi.NULL])))
         ends, pause = time.monotonic() + _PATIENCE, 0.001
         while (code := lib.mqshm_supervisor_start(handle)) == lib.MQSHM_EMPTY and time.monotonic() < ends:
             time.sleep(pause)

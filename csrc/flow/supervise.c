@@ -42,25 +42,24 @@ void mqi_supervisor_ring(struct mqshm *h)
 	if (row > 0 && row < mqi_peers_rows(h)) mqi_event_ring_peer(h, (unsigned)row);
 }
 
-/* MQSHM_OK: started, or to be so by somebody else. */
-static int start(struct mqshm *h)
+/* Whether it is this process's turn. */
+static bool claim_start(struct mqshm *h)
 {
 	uint64_t was = mqi_load_acq(&h->hdr->started), now = mqi_boot_ms(), tries = was & 0xffff;
 	uint64_t wait = (uint64_t)SPACING_MS << (tries < MOST_TRIES ? tries : MOST_TRIES);
-	if (was && now >= was >> 16 && now - (was >> 16) < wait) return MQSHM_OK;
-	if (!mqi_cas64(&h->hdr->started, was, started(now, tries < MOST_TRIES ? tries + 1 : tries))) return MQSHM_OK;
-	int error = mqi_spawn(h->command);
-	return error ? mqi_fail(MQSHM_SYSTEM, "starting %s: %s", h->command[0], strerror(error)) : MQSHM_OK;
+	if (was && now >= was >> 16 && now - (was >> 16) < wait) return false;
+	return mqi_cas64(&h->hdr->started, was, started(now, tries < MOST_TRIES ? tries + 1 : tries));
 }
 
 void mqi_supervisor_look(struct mqshm *h)
 {
 	uint64_t now = mqi_wall_coarse_ns(), was = __atomic_load_n(&h->looked_ns, __ATOMIC_RELAXED);
 	if (now - was < MQI_LOOK_NS || !__atomic_compare_exchange_n(&h->looked_ns, &was, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
-	if (!__atomic_load_n(&h->command, __ATOMIC_ACQUIRE) || mqi_enter(h) != MQSHM_OK) return;
+	char **command = __atomic_load_n(&h->command, __ATOMIC_ACQUIRE);
+	if (!command || mqi_enter(h) != MQSHM_OK) return;
 	h->outside++; /* so the handle is not closed meanwhile */
 	mqi_leave(h);
-	if (!mqi_byte_held(h->fd, MQI_SUPERVISOR_LOCK)) start(h);
+	if (!mqi_byte_held(h->fd, MQI_SUPERVISOR_LOCK) && claim_start(h)) mqi_spawn_aside(command);
 	if (mqi_enter(h) != MQSHM_OK) return; /* a forked child's */
 	h->outside--;
 	mqi_leave(h);
@@ -71,24 +70,16 @@ int mqshm_supervisor_start(mqshm_t *h)
 	if (h->forks != mqi_fork_count()) return forked();
 	if (!__atomic_load_n(&h->command, __ATOMIC_ACQUIRE)) return mqi_fail(MQSHM_INVALID, "this process has no command to start a supervisor by");
 	if (mqi_byte_held(h->fd, MQI_SUPERVISOR_LOCK)) return MQSHM_OK;
-	int rc = start(h);
-	return rc == MQSHM_OK ? MQSHM_EMPTY : rc;
+	int error = claim_start(h) ? mqi_spawn(h->command) : 0;
+	return error ? mqi_fail(MQSHM_SYSTEM, "starting %s: %s", h->command[0], strerror(error)) : MQSHM_EMPTY;
 }
 
-/* One block: the pointers, then the strings. It stays as it is until the handle ends, for threads may be using it. */
-int mqshm_supervisor_command(mqshm_t *h, uint32_t n, const char *const *argv)
+/* It stays as it is until the handle ends, for threads may be using it. */
+int mqshm_supervisor_command(mqshm_t *h, const char *const *argv)
 {
-	size_t size = (n + 1) * sizeof(char *);
-	if (n == 0) return mqi_fail(MQSHM_INVALID, "a command has a program");
-	for (uint32_t i = 0; i < n; i++) size += strlen(argv[i]) + 1;
-	char **command = malloc(size), **none = NULL;
+	if (!argv[0]) return mqi_fail(MQSHM_INVALID, "a command has a program");
+	char **command = mqi_copy_words((char *const *)argv), **none = NULL;
 	if (!command) return mqi_fail(MQSHM_SYSTEM, "out of memory");
-	char *text = (char *)(command + n + 1);
-	for (uint32_t i = 0; i < n; i++) {
-		command[i] = text;
-		text = stpcpy(text, argv[i]) + 1;
-	}
-	command[n] = NULL;
 	if (!__atomic_compare_exchange_n(&h->command, &none, command, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) free(command);
 	return MQSHM_OK;
 }

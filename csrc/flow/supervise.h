@@ -7,8 +7,8 @@
 
 #define MQI_LOOK_NS 200000000ull
 
-/* Looks unless this process did so lately; starts one where there is none and this process may. The handle is not
- * entered: starting takes a millisecond. */
+/* Looks unless this process did so lately; starts one where there is none and this process may. Not to be called with
+ * the handle entered. */
 void mqi_supervisor_look(struct mqshm *h);
 /* The same where the caller knows the (coarse) time already. */
 static inline void mqi_supervisor_look_at(struct mqshm *h, uint64_t wall_ns)

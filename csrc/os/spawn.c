@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,4 +60,45 @@ int mqi_spawn(char *const argv[])
 	while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR) {}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return error ? error : failed;
+}
+
+char **mqi_copy_words(char *const *words)
+{
+	size_t n = 0, size = sizeof(char *);
+	for (; words[n]; n++) size += sizeof(char *) + strlen(words[n]) + 1;
+	char **copy = malloc(size), *text = (char *)(copy + n + 1);
+	if (!copy) return NULL;
+	for (size_t i = 0; i < n; i++) {
+		copy[i] = text;
+		text = stpcpy(text, words[i]) + 1;
+	}
+	copy[n] = NULL;
+	return copy;
+}
+
+static void *aside(void *argv)
+{
+	mqi_spawn(argv);
+	free(argv);
+	return NULL;
+}
+
+/* Of the handle the thread knows nothing: it may end meanwhile. Signals are not for it: its maker's mask is its own. */
+void mqi_spawn_aside(char *const argv[])
+{
+	char **copy = mqi_copy_words(argv);
+	pthread_attr_t detached;
+	pthread_t thread;
+	sigset_t all, before;
+	if (!copy || pthread_attr_init(&detached) != 0) {
+		free(copy);
+		return;
+	}
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(&thread, &detached, aside, copy);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&detached);
+	if (error) aside(copy);
 }
