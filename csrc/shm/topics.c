@@ -119,7 +119,8 @@ static int claim_any(struct mqshm *h, uint32_t size, uint32_t *id, uint32_t *wor
 	if (hint == 0) hint = 1;
 	int rc = claim(h, hint, end, size, id, word);
 	if (rc == MQSHM_TOO_MANY) rc = claim(h, 1, hint, size, id, word); /* what was given back behind the hint */
-	if (rc == MQSHM_TOO_MANY) return mqi_fail(rc, "the broker has its %u topics, another one does not fit", end - 1);
+	if (rc == MQSHM_TOO_MANY) return mqi_fail(rc, "the broker has its %u topics, %s", end - 1,
+	                                               end < MQI_TOPICS ? "max_topics allows no more" : "another one does not fit");
 	return rc;
 }
 
