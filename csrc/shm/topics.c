@@ -124,7 +124,9 @@ static int claim_any(struct mqshm *h, uint32_t size, struct claim *out)
 	if (hint == 0) hint = 1;
 	int rc = claim(h, hint, end, size, out);
 	if (rc == MQSHM_TOO_MANY) rc = claim(h, 1, hint, size, out); /* what was given back behind the hint */
-	if (rc == MQSHM_TOO_MANY) return mqi_fail(rc, "the broker has its %u topics, another one does not fit", end - 1);
+	if (rc == MQSHM_TOO_MANY)
+		return mqi_fail(rc, "the broker has its %u topics, %s", end - 1,
+		                end < MQI_TOPICS ? "max_topics allows no more" : "another one does not fit");
 	return rc;
 }
 

@@ -32,6 +32,41 @@ def test_a_bad_change_changes_nothing(broker):
     assert broker.config == before
 
 
+def test_what_another_process_changes_holds_here_at_once(broker, run):
+    sub = broker.subscribe("a", group="g")
+    broker.publish("a", b"x")
+    with sub.receive_nowait() as before:
+        assert before.expires_at is None
+    changes = {
+        "max_topics": 1, "max_message_size": 10, "message_ttl": 60.0, "max_subscribers": 1, "default_buffer_size": 3,
+        "overflow": "reject", "max_attempts": 9, "default_ack_timeout": 7.5,
+    }  # fmt: skip
+    child = run(_update, broker.name, changes)
+    child.join(20)
+    assert child.exitcode == 0
+    with pytest.raises(mqshm.LimitExceeded, match="max_topics"):
+        broker.publish("b", b"x")
+    with pytest.raises(mqshm.MessageTooLarge, match="max_message_size"):
+        broker.publish("a", b"x" * 11)
+    with pytest.raises(mqshm.LimitExceeded, match="max_subscribers"):
+        broker.subscribe("a")
+    broker.create_group("new", "b")
+    assert (broker.stats().groups["new"].buffer_size, broker.stats().groups["new"].overflow) == (3, "reject")
+    assert broker.stats().groups["g"].buffer_size == 1024
+    broker.publish("a", b"x")
+    message = sub.receive_nowait()
+    assert message.expires_at == pytest.approx(message.published_at + 60, abs=1)
+    message.ack()
+    broker.update_config(max_memory_usage=broker.memory_usage)
+    with pytest.raises(mqshm.MemoryLimitExceeded):
+        broker.create_group("more", "c")
+
+
+def _update(name, changes):
+    with mqshm.connect(name) as broker:
+        broker.update_config(**changes)
+
+
 def test_changes_of_several_processes_at_once_are_all_made(broker, run):
     children = [run(_change, broker.name, field) for field in ("max_topics", "max_subscribers", "max_attempts")]
     for number in range(1, 101):
