@@ -76,8 +76,10 @@ class Worker:
         dice = self.dice.random()
         if self.sink:
             self.serve()
-        elif dice < 0.45:
+        elif dice < 0.4:
             self.publish()
+        elif dice < 0.45:
+            self.transact()
         elif dice < 0.97:
             self.consume()
         elif dice < 0.99:
@@ -157,6 +159,46 @@ class Worker:
             loan.view[:] = data
         assert loan.seq is not None
         return [loan.seq]
+
+    def transact(self) -> None:
+        """Publishes to several topics and acks what it holds, all together; or thinks better of it."""
+        dice = self.dice
+        made = [self.message(dice.random() < 0.5) for _ in range(dice.randint(1, 4))]
+        for said, *_ in made:
+            said[1] = dice.choice(plan.TOPICS)
+        names = [name for name, held in self.held.items() if held]
+        acked = [(name, self.held[name].pop()) for name in dice.sample(names, min(len(names), dice.randint(0, 3)))]
+        self.operations += 1
+        op = self.operations
+        self.log("publish", op, [said for said, *_ in made])
+        settles = []
+        for name, message in acked:
+            self.operations += 1
+            settles.append(self.operations)
+            self.log("settle", self.operations, "ack", name, [[message.seq, message.attempt]], None)
+        self.log("transaction", op, settles)
+        error = None
+        try:
+            transaction = self.broker.transaction(timeout=dice.choice((0.02, 1.0)))
+            for said, data, options in made:
+                transaction.publish(said[1], data, **options)
+            for _name, message in acked:
+                transaction.ack(message)
+            if dice.random() < 0.1:
+                transaction.rollback()
+                error = "rolled back"
+            else:
+                transaction.commit()
+        except (mqshm.QueueFull, mqshm.MemoryLimitExceeded, mqshm.LeaseLost, mqshm.TransactionTimeout) as refused:
+            error = type(refused).__name__
+        if error is None:
+            self.log("published", op, list(transaction.sequence_numbers))
+        else:
+            self.log("refused", op, error, [])
+            for name, message in acked:
+                self.held[name].append(message)
+        for each in settles:
+            self.log("settled", each, "done" if error is None else "lost")
 
     # -- consuming
 
