@@ -93,7 +93,7 @@ int mqshm_reject(mqshm_delivery *d, const char *reason, uint32_t reason_size)
 {
 	int rc = enter(d, SLOT_INFLIGHT);
 	if (unlikely(rc != MQSHM_OK)) return rc;
-	unhold(d);
+	mqi_unhold(d);
 	rc = mqi_give_up(d, MQI_REJECTED, reason, reason_size);
 	mqi_leave(d->sub->h);
 	return rc;
