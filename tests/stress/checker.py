@@ -24,7 +24,8 @@ attempts    Attempts are 1, 2, 3 ...; each one missing is of a receive that neve
 taken       A redelivery has a reason: the attempt before was nacked, dropped, lost by a process that was killed or
             left, or its lease ran out, not before its time; a delay is kept, too.
 vanished    Whoever was not killed says that it ends, and no operation raises what it may not.
-together    A publish that did not return is in all its groups or in none; a publish that was refused is in none.
+together    A publish that did not return is in all its groups or in none; a publish that was refused is in none. The
+            same of a transaction: all of its messages and acks have happened, or nothing of it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from tests.stress.history import Event
-from tests.stress.ledger import FOREVER, NONE, TIMEOUT, Delivery, Finding, Ledger, Publication, Sub, gather
+from tests.stress.ledger import FOREVER, NONE, TIMEOUT, Delivery, Finding, Ledger, Publication, Sub, Together, gather
 from tests.stress.report import Violation, violation
 
 ROUNDING = 10_000_000
@@ -295,13 +296,47 @@ def _no_hole(sub: Sub) -> Iterator[Finding]:
 
 def _together(ledger: Ledger, now: int) -> Iterator[Finding]:
     """Of publishes that did not return and of which something was received: it is in all that surely keep it."""
-    groups = [sub for sub in ledger.subs.values() if sub.group or sub.drained]
+    sure = [sub for sub in ledger.subs.values() if (sub.group or sub.drained) and sub.ack != NONE]
     for each in ledger.publications.values():
-        if each.returned or each.refused or each.seq is None:
-            continue
-        for sub in groups:
-            if not sub.matches(each.topic) or (not sub.group and each.began < sub.ready) or each.seq in sub.deliveries:
-                continue
-            if sub.ack != NONE and sub.open_receives == 0 and not _excused(sub, each, (), now):
+        if not each.returned and not each.refused and each.seq is not None:
+            for sub in _absent(sure, each, now):
                 text = f"its publish did not return; it was received elsewhere, and is not in {sub.name}"
                 yield Finding("together", text, each.seq, each.uid)
+    for transaction in ledger.together:
+        yield from _all_of_it(ledger, transaction, sure, now)
+
+
+def _absent(sure: Iterable[Sub], each: Publication, now: int) -> Iterator[Sub]:
+    """Where it would have been received."""
+    for sub in sure:
+        if not sub.matches(each.topic) or (not sub.group and each.began < sub.ready) or each.seq in sub.deliveries:
+            continue
+        if sub.open_receives == 0 and not _excused(sub, each, (), now):
+            yield sub
+
+
+def _all_of_it(ledger: Ledger, transaction: Together, sure: Iterable[Sub], now: int) -> Iterator[Finding]:
+    """It did not return. Whatever was received of it, or acked by it, says that it was committed."""
+    came = next((each for each in transaction.publications if each.seq is not None), None)
+    gone = next((each for each in transaction.acks if _stays_gone(ledger, each, now)), None)
+    if came is None and gone is None:
+        return
+    why = f"{came.uid} was received" if came else f"number {gone.seq if gone else 0} of its acks did not come again"
+    for each in transaction.publications:
+        for sub in _absent(sure, each, now) if each.seq is None else ():
+            text = f"its transaction did not return; {why}, and it is not in {sub.name}"
+            yield Finding("together", text, None, each.uid)
+    for ack in transaction.acks:
+        deliveries = ledger.subs[ack.sub].deliveries[ack.seq]
+        if deliveries[-1].attempt > ack.attempt:
+            text = f"attempt {ack.attempt} in {ack.sub} was acked by a transaction of which {why}; it came again"
+            yield Finding("together", text, ack.seq)
+
+
+def _stays_gone(ledger: Ledger, ack: Delivery, now: int) -> bool:
+    """Acked, for there is no other reason why it did not come again."""
+    sub = ledger.subs[ack.sub]
+    deliveries = sub.deliveries[ack.seq]
+    if not (sub.group or sub.drained) or sub.open_receives or deliveries[-1].attempt > ack.attempt:
+        return False
+    return ack.publication is not None and not _excused(sub, ack.publication, deliveries, now)

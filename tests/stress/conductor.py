@@ -157,7 +157,7 @@ class Shift:
         quiet = worker.QUIET_SUFFIX
         until(lambda: all((self.directory / (who + quiet)).exists() for who in self.look()), "quiet")
         self.phase[0] = worker.LEAVE
-        until(lambda: not self.look(), "the end of all processes")
+        until(lambda: not self.look() and _buried(), "the end of all processes")  # those not known yet included
 
 
 def _ended(fd: int) -> bool:

@@ -13,6 +13,7 @@ Events, each `[kind, time, ...]` with the time in ns of the monotonic clock, whi
     receive sub max                     received sub [[uid, seq, topic, priority, size, crc, mark, attempt], ...]
     settle op verb sub [[seq, attempt], ...] argument
     settled op outcome                  done, lost (LeaseLost), or the number of a batch that was settled
+    transaction op [op, ...]            a publish and settles that have begun, all or none of which happen
     look sub seq attempt crc            a view that was kept beyond the ack, read again
     fork child                          the child writes to a file of its own
     drained sub                         close sub                closed sub

@@ -104,6 +104,14 @@ class Process:
     ended: bool = False
 
 
+@dataclass(slots=True)
+class Together:
+    """What happens at once or not at all."""
+
+    publications: list[Publication]
+    acks: list[Delivery] = field(default_factory=list)
+
+
 @dataclass
 class Finding:
     kind: str
@@ -119,6 +127,8 @@ class Ledger:
     subs: dict[str, Sub] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    together: list[Together] = field(default_factory=list)
+    """Transactions that did not return."""
     deaths: int = 0
 
 
@@ -140,10 +150,9 @@ def gather(events: Mapping[str, Sequence[Event]]) -> Ledger:
     for process in ledger.processes.values():
         if process.started and not process.ended and process.killed == FOREVER:
             ledger.findings.append(Finding("vanished", f"process {process.who} ended without a word"))
+    unfinished = {who: _publications(ledger, who, log) for who, log in events.items()}
     for who, log in events.items():
-        _publications(ledger, who, log)
-    for who, log in events.items():
-        _deliveries(ledger, who, log, unnamed)
+        _deliveries(ledger, who, log, unnamed, unfinished[who])
     for delivery, seen in unnamed:
         _name(ledger, delivery, seen)
     for sub in ledger.subs.values():
@@ -188,7 +197,8 @@ def _subscriptions(ledger: Ledger, who: str, log: Sequence[Event]) -> None:
             _process(ledger, who).ended = True
 
 
-def _publications(ledger: Ledger, who: str, log: Sequence[Event]) -> None:
+def _publications(ledger: Ledger, who: str, log: Sequence[Event]) -> dict[int, list[Publication]]:
+    """Those of calls that did not return, by operation."""
     calls: dict[int, list[Publication]] = {}
     n = 0
     for kind, time, *rest in log:
@@ -217,11 +227,15 @@ def _publications(ledger: Ledger, who: str, log: Sequence[Event]) -> None:
                 if other is not made:
                     text = f"{made.uid} and {other.uid} have one number"
                     ledger.findings.append(Finding("number", text, seqs[i], made.uid))
+    return calls
 
 
-def _deliveries(ledger: Ledger, who: str, log: Sequence[Event], unnamed: list[Any]) -> None:
+def _deliveries(
+    ledger: Ledger, who: str, log: Sequence[Event], unnamed: list[Any], unfinished: Mapping[int, list[Publication]]
+) -> None:  # fmt: skip
     calls: dict[int, list[Settle]] = {}
     mine: dict[tuple[str, int, int], Delivery] = {}
+    settled: dict[int, Delivery] = {}
     asked: tuple[str, int, int] | None = None  # sub, most, when
     place = 0
     for kind, time, *rest in log:
@@ -244,6 +258,9 @@ def _deliveries(ledger: Ledger, who: str, log: Sequence[Event], unnamed: list[An
                 made = Settle(verb, time, argument)
                 calls[op].append(made)
                 mine[sub, seq, attempt].settles.append(made)
+                settled[op] = mine[sub, seq, attempt]
+        elif kind == "transaction" and rest[0] in unfinished:
+            ledger.together.append(Together(unfinished[rest[0]], [settled[op] for op in rest[1]]))
         elif kind == "settled":
             _settled(calls.pop(rest[0]), rest[1], time)
         elif kind == "look":

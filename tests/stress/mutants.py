@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("csrc", "mqshm", "tests", "setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE")
+COPIED = ("csrc", "mqshm", "tests", "setup.py")  # which builds in place without the package's description
 
 
 class Mutant(NamedTuple):
@@ -88,7 +88,7 @@ MUTANTS = [
         "a batch that stops in the middle counts the one that is not in",
         "flow/publish.c",
         "\t\tif (unlikely(rc != MQSHM_OK)) break;\n\t\tseqs[*done] = m.seq;\n",
-        "\t\tif (unlikely(rc != MQSHM_OK)) { seqs[*done] = next_seq(h); ++*done; break; }\n\t\tseqs[*done] = m.seq;\n",
+        "\t\tif (unlikely(rc != MQSHM_OK)) { seqs[*done] = mqi_next_seq(h); ++*done; break; }\n\t\tseqs[*done] = m.seq;\n",
     ),
     Mutant(
         "a publisher reserves for some and keeps what it got",

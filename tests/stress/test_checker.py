@@ -382,6 +382,28 @@ def test_a_publish_that_did_not_return_is_in_all_groups_or_in_none(story, both):
     assert story.kinds() == ([] if both else ["together"])
 
 
+@pytest.mark.parametrize("first", ["received", "lost"])
+@pytest.mark.parametrize("second", ["received", "lost"])
+@pytest.mark.parametrize("acked", ["gone", "again"])
+def test_a_transaction_that_did_not_return_has_happened_or_not(story, first, second, acked):
+    story.publish("p-1", 1)
+    story.receive("p-1", 1)
+    story("c", "publish", 99, [story.said("c-1"), story.said("c-2")])
+    story("c", "settle", 98, "ack", "g", [[1, 1]], None)
+    story("c", "transaction", 99, [98])
+    story("conductor", "kill", "c")
+    for uid, seq, fate in (("c-1", 2, first), ("c-2", 3, second)):
+        if fate == "received":
+            story.receive(uid, seq, who="d")
+            story.settle(seq, who="d")
+    if acked == "again":
+        story.receive("p-1", 1, attempt=2, who="d")
+        story.settle(1, attempt=2, who="d")
+    whole = {(first, second, acked)} <= {("received", "received", "gone"), ("lost", "lost", "again")}
+    assert bool(story.kinds()) != whole
+    assert set(story.kinds()) <= {"together"}
+
+
 def test_a_view_stays_as_it_is(story):
     story.publish("p-1", 1)
     story.receive("p-1", 1)

@@ -17,14 +17,14 @@ import mqshm
 from mqshm import AckPolicy
 from tests.stress import plan
 from tests.stress.history import Writer
+from tests.stress.producing import WAITS, Producing
 
 RUN, QUIET, LEAVE = range(3)  # what the conductor's byte says
 QUIET_SUFFIX = ".quiet"
 DRAIN_SECONDS = 20.0
-_WAITS = (0.0, 0.002, 0.02, 0.1)
 
 
-class Worker:
+class Worker(Producing):
     """`phase` is memory shared with the conductor. A sink only consumes: publishers that wait for ever rely on it."""
 
     def __init__(self, name: str, directory: Path, who: str, seed: int, phase: mmap.mmap, sink: bool) -> None:
@@ -76,8 +76,10 @@ class Worker:
         dice = self.dice.random()
         if self.sink:
             self.serve()
-        elif dice < 0.45:
+        elif dice < 0.4:
             self.publish()
+        elif dice < 0.45:
+            self.transact()
         elif dice < 0.97:
             self.consume()
         elif dice < 0.99:
@@ -93,70 +95,6 @@ class Worker:
         else:
             atexit._run_exitfuncs()  # as the interpreter's end does
         self.log("end")
-
-    # -- publishing
-
-    def message(self, plain: bool) -> tuple[list[Any], bytes, dict[str, Any]]:
-        """What the history says of it, its payload, and its options."""
-        self.made += 1
-        uid, dice = f"{self.who}-{self.made}", self.dice
-        data = plan.payload(uid, plan.size(dice, 0.3))
-        options: dict[str, Any] = {}
-        if not plain:
-            options["priority"] = dice.choice(plan.PRIORITIES)
-            if dice.random() < 0.5:
-                options["id"] = uid
-            if dice.random() < 0.3:
-                options["key"] = f"key of {uid}"
-            if dice.random() < 0.3:
-                options["headers"] = {"who": self.who, "n": self.made, "none": None, "raw": data[:40]}
-            if dice.random() < 0.15:
-                options["ttl"] = dice.choice((0.005, 0.1, 1.0, 1000.0))
-            if dice.random() < 0.1:
-                options["delay"] = dice.choice((0.001, 0.05, 0.3))
-            if dice.random() < 0.1:
-                options["ack_timeout"] = 0.1
-        said = [
-            uid, "", options.get("priority", 20), len(data), zlib.crc32(data),
-            plan.mark(options.get("id"), options.get("key"), options.get("headers", {})),
-            options.get("ttl"), options.get("delay"), options.get("ack_timeout"),
-        ]  # fmt: skip
-        return said, data, options
-
-    def publish(self) -> None:
-        way, dice = self.dice.random(), self.dice
-        plain = way < 0.35 or 0.55 <= way < 0.75
-        count = 1 if way < 0.55 or way >= 0.9 else dice.choice((2, 5, 20, 60))
-        made = [self.message(plain) for _ in range(count)]
-        topic = dice.choice(plan.TOPICS)
-        wait: dict[str, Any] = {} if dice.random() < 0.6 else {"timeout": dice.choice(_WAITS)}
-        for said, _data, _options in made:
-            said[1] = topic
-        self.operations += 1
-        self.log("publish", self.operations, [said for said, *_ in made])
-        try:
-            seqs = self._publish(topic, made, way, plain, wait)
-        except (mqshm.QueueFull, mqshm.MemoryLimitExceeded) as error:
-            self.log("refused", self.operations, type(error).__name__, list(error.sequence_numbers))
-        else:
-            self.log("published", self.operations, seqs)
-
-    def _publish(self, topic: str, made: list[Any], way: float, plain: bool, wait: dict[str, Any]) -> list[int]:
-        if way < 0.55:
-            _, data, options = made[0]
-            return [self.broker.publish(topic, data, **options, **wait)]
-        if way < 0.75:
-            return list(self.broker.publish_batch(topic, [data for _, data, _ in made], **wait))
-        if way < 0.9:
-            messages = [mqshm.Message(data, **options) for _, data, options in made]
-            return list(self.broker.publish_batch(topic, messages, **wait))
-        _, data, options = made[0]
-        if not data:
-            return [self.broker.publish(topic, data, **options, **wait)]
-        with self.broker.loan(topic, nbytes=len(data), **options, **wait) as loan:
-            loan.view[:] = data
-        assert loan.seq is not None
-        return [loan.seq]
 
     # -- consuming
 
@@ -203,7 +141,7 @@ class Worker:
         """Messages received."""
         dice = self.dice
         way = dice.random()
-        wait = dice.choice(_WAITS) if patient else 0
+        wait = dice.choice(WAITS) if patient else 0
         most = 1 if way < 0.6 else min(room, dice.choice((2, 10, 100)))
         self.log("receive", name, most)
         if way < 0.4:
