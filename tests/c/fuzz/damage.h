@@ -28,11 +28,16 @@ struct image {
 
 /* Builds a broker with all that a segment can hold, in the state in which its processes died. */
 void image_make(struct image *image, uint64_t seed);
-/* A new file that holds the image. */
-int image_restore(const struct image *image);
+/* A file that holds an image, as whoever damages it sees it. */
+struct victim {
+	const struct image *image;
+	int fd;
+	unsigned char *map;
+};
+struct victim image_restore(const struct image *image);
 
-/* One piece of damage, drawn; `at_rest`: nobody has the file mapped, so it may be cut. false: it
- * was, and there is no more to be done to it. */
-bool damage(struct tape *t, const struct image *image, int fd, bool at_rest);
+/* One piece of damage, drawn; `at_rest`: nobody else has the file mapped, so it may be cut. false: it was, and there is
+ * no more to be done to it. */
+bool damage(struct tape *t, const struct victim *v, bool at_rest);
 
 #endif

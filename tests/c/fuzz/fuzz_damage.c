@@ -6,7 +6,7 @@
  * out can be read. What is true of a damaged segment is not asked. Round i has seed N + i. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include "damage.h"
 #include "guard.h"
@@ -19,46 +19,43 @@ static struct image images[IMAGES];
 
 static enum { AT_REST, BETWEEN, WITHIN, WAYS } way;
 static struct tape writer; /* what the hostile peer does */
-static const struct image *writes_to;
-static int writes_by = -1;
+static struct victim victim;
 static uint32_t until;
 
 static void write_anywhere(void)
 {
 	if (until == 0 || --until) return;
-	damage(&writer, writes_to, writes_by, false);
+	damage(&writer, &victim, false);
 	until = 1 + draw(&writer, 2000);
 }
 
 static void round_of(uint64_t seed, unsigned deadline)
 {
 	struct tape tape = tape_of_seed(seed), *t = &tape;
-	const struct image *image = &images[draw(t, IMAGES)];
-	int fd = image_restore(image);
+	victim = image_restore(&images[draw(t, IMAGES)]);
 	way = draw(t, WAYS);
 	world_seed = seed;
 	world_op = 0;
 	world_verb = "attach";
-	world_adopt(fd);
+	world_adopt(victim.fd);
 	if (way == AT_REST)
-		for (unsigned n = chance(t, 10) ? 40 : 1 + draw(t, 4); n && damage(t, image, fd, true);) n--;
+		for (unsigned n = chance(t, 10) ? 40 : 1 + draw(t, 4); n && damage(t, &victim, true);) n--;
 	if (way == WITHIN) {
 		writer = tape_of_seed(~seed);
-		writes_to = image;
-		writes_by = fd;
 		until = 1 + draw(&writer, 2000);
 		world_access = write_anywhere;
 	}
-	guard_begin(deadline, fd);
+	guard_begin(deadline, victim.fd);
 	if (work_attach(t))
 		for (world_op = 1; world_op <= OPERATIONS; world_op++) {
-			if (way == BETWEEN && chance(t, 4)) damage(t, image, fd, false);
+			if (way == BETWEEN && chance(t, 4)) damage(t, &victim, false);
 			work(t);
 		}
 	world_verb = "detach";
 	work_detach(t);
 	world_access = NULL;
 	guard_end();
+	munmap(victim.map, victim.image->span);
 	world_close();
 }
 

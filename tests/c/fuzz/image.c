@@ -128,18 +128,24 @@ static void look(struct image *image, mqshm_t *h)
 	}
 }
 
+/* Pages with something in them: the others are as good as holes. */
 static void copy_file(struct image *image, int fd)
 {
+	static const unsigned char zeros[MQI_PAGE];
+	unsigned char page[MQI_PAGE];
 	struct stat st;
 	must(fstat(fd, &st) == 0, "%s", strerror(errno));
 	image->span = (uint64_t)st.st_size;
-	for (off_t at = 0; (at = lseek(fd, at, SEEK_DATA)) >= 0;) {
-		off_t end = lseek(fd, at, SEEK_HOLE);
-		struct extent *e = &image->extent[image->extents++];
+	for (off_t at = 0; (at = lseek(fd, at, SEEK_DATA)) >= 0; at += MQI_PAGE) {
+		must(pread(fd, page, MQI_PAGE, at) == MQI_PAGE, "%s", strerror(errno));
+		if (memcmp(page, zeros, MQI_PAGE) == 0) continue;
+		struct extent *e = &image->extent[image->extents ? image->extents - 1 : 0];
+		if (!image->extents || e->at + e->size != (uint64_t)at) e = &image->extent[image->extents++];
 		must(image->extents < EXTENTS_MOST, "too many extents");
-		*e = (struct extent){(uint64_t)at, (uint64_t)(end - at), malloc((size_t)(end - at))};
-		must(e->bytes && pread(fd, e->bytes, e->size, at) == (ssize_t)e->size, "%s", strerror(errno));
-		at = end;
+		unsigned char *more = realloc(e->bytes, e->size + MQI_PAGE);
+		must(more, "out of memory");
+		memcpy(more + e->size, page, MQI_PAGE);
+		*e = (struct extent){e->size ? e->at : (uint64_t)at, e->size + MQI_PAGE, more};
 	}
 }
 
@@ -181,12 +187,14 @@ void image_make(struct image *image, uint64_t seed)
 	world_close();
 }
 
-int image_restore(const struct image *image)
+struct victim image_restore(const struct image *image)
 {
-	int fd = memfd_create("mqshm-fuzz", MFD_CLOEXEC);
-	must(fd >= 0 && ftruncate(fd, (off_t)image->span) == 0, "no memory file: %s", strerror(errno));
+	struct victim v = {.image = image, .fd = memfd_create("mqshm-fuzz", MFD_CLOEXEC)};
+	must(v.fd >= 0 && ftruncate(v.fd, (off_t)image->span) == 0, "no memory file: %s", strerror(errno));
 	for (unsigned i = 0; i < image->extents; i++)
-		must(pwrite(fd, image->extent[i].bytes, image->extent[i].size, (off_t)image->extent[i].at) == (ssize_t)image->extent[i].size, "write: %s",
-		     strerror(errno));
-	return fd;
+		must(pwrite(v.fd, image->extent[i].bytes, image->extent[i].size, (off_t)image->extent[i].at) == (ssize_t)image->extent[i].size,
+		     "write: %s", strerror(errno));
+	v.map = mmap(NULL, image->span, PROT_READ | PROT_WRITE, MAP_SHARED, v.fd, 0);
+	must(v.map != MAP_FAILED, "mapping: %s", strerror(errno));
+	return v;
 }

@@ -39,7 +39,7 @@ struct sub {
 	bool open, private;
 	bool sure;                /* no death left a hint unset; a tick makes sure */
 	unsigned owner;           /* of a private one */
-	uint32_t row;
+	uint32_t row, life;       /* life: of this place in `subs` */
 	char name[8];
 	unsigned patterns[2], pattern_count;
 	mqshm_sub_options o;

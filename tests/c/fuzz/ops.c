@@ -160,6 +160,7 @@ static void do_subscribe(struct tape *t, unsigned peer)
 		sizes[i] = (uint32_t)strlen(texts[i]);
 	}
 	snprintf(s->name, sizeof s->name, "g%u", ++names % 100000);
+	s->life = names;
 	s->o.name = s->private ? NULL : s->name;
 	s->o.name_size = s->private ? 0 : (uint32_t)strlen(s->name);
 	s->o.patterns = texts;

@@ -15,7 +15,7 @@ struct lease {
 	struct sub *s;
 	struct message *m;
 	unsigned peer;
-	uint32_t turn;
+	uint32_t turn, life;
 };
 #define LEASES_MOST 1024u
 #define BATCH_MOST 12u

@@ -47,7 +47,7 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 		must(may_take(s, peer), "%s hands out more than it may", s->name);
 		struct entry *e = came_out(s, peer, &r.d[i]);
 		note("%llu from %s by %u, attempt %u", (unsigned long long)r.d[i].seq, s->name, peer, r.d[i].attempt);
-		leases[lease_count++] = (struct lease){.d = r.d[i], .s = s, .m = e->m, .peer = peer, .turn = e->turn};
+		leases[lease_count++] = (struct lease){.d = r.d[i], .s = s, .m = e->m, .peer = peer, .turn = e->turn, .life = s->life};
 	}
 	if (r.got < max) note("no more from %s by %u", s->name, peer);
 	if (r.got < max && may_take(s, peer)) nothing_came(s);
@@ -130,6 +130,13 @@ static void settled(struct lease *l, struct entry *e, const struct settling *c)
 	}
 }
 
+/* Of a subscription that is over, and whose place another has now, nothing is held any more. */
+static void unhold(const struct lease *l)
+{
+	struct sub *s = l->s;
+	if (s->open && s->life == l->life && s->held[l->peer]) s->held[l->peer]--;
+}
+
 static bool ends_hold(unsigned how) { return how != EXTEND && how != RELEASE; }
 
 void do_settle(struct tape *t, unsigned peer)
@@ -159,7 +166,7 @@ void do_settle(struct tape *t, unsigned peer)
 		if (rc == MQSHM_NO_MEMORY && config.max_memory_usage) return;
 	must(rc == (holds ? MQSHM_OK : MQSHM_LEASE_LOST), "settling message %llu by %u: %d, %s", (unsigned long long)l->d.seq, c.how, rc, mqshm_reason());
 	note("%llu of %s by %u: way %u, %u ms: %d", (unsigned long long)l->d.seq, l->s->name, peer, c.how, c.ms, rc);
-	if (counts && l->s->open && l->s->held[peer]) l->s->held[peer]--;
+	if (counts) unhold(l);
 	if (holds) settled(l, e, &c);
 	if (!entry_of_lease(l) && !chance(t, 3)) *l = leases[--lease_count]; /* else it is settled once more, some time */
 }
@@ -191,7 +198,7 @@ void do_ack_batch(struct tape *t, unsigned peer)
 	for (uint32_t i = 0; i < a.n; i++) {
 		struct entry *e = entry_of_lease(&took[i]);
 		struct sub *s = took[i].s;
-		if (alive && s->open && s->held[peer]) s->held[peer]--;
+		if (alive) unhold(&took[i]);
 		if (!e || e->state != LEASED) continue;
 		holding++;
 		if (alive) leave(s, e);

@@ -1,0 +1,122 @@
+"""Breaks the core in known ways, one at a time, in a copy, and has a fuzzer find each.
+
+    python3 mutants.py [NAME ...]
+
+A mutant that is not found is a check that is missing. One whose text is not there any more is to be brought up to date.
+"""
+
+# ruff: noqa: E501 -- the lines of C are as they stand in the core
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[2] / "csrc"
+PATIENCE = 600.0  # seconds
+COMMANDS = {
+    "fuzz_ops": ["--count", "200000", "--seed", "1"],
+    "fuzz_ops_lf": ["-max_total_time=200", "-max_len=16384", "-seed=1", "-artifact_prefix=./"],
+    "fuzz_damage": ["--count", "10000", "--seed", "1"],
+}
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    was: str
+    becomes: str
+    fuzzer: str
+
+
+MUTANTS = [
+    Mutant(
+        "a settled payload keeps its receiver's bit",
+        "flow/settle.c",
+        "\tmqi_block_release(s->h, block, gen, bit);",
+        "\t(void)block, (void)gen, (void)bit;",
+        "fuzz_ops",
+    ),
+    Mutant(
+        "a nack for later forgets its time",
+        "flow/settle.c",
+        "uint64_t due = mqi_boot_ms() + ms, later",
+        "uint64_t due = mqi_boot_ms(), later",
+        "fuzz_ops_lf",
+    ),
+    Mutant(
+        "a slot's payload in the slot may have any size",
+        "flow/receive.c",
+        "if (out->size > MQI_INLINE) return false;",
+        "",
+        "fuzz_damage",
+    ),
+    Mutant(
+        "a ring's cell may lead to any slot",
+        "flow/receive.c",
+        "if (unlikely(index >= s->capacity))",
+        "if (0)",
+        "fuzz_damage",
+    ),
+    Mutant(
+        "a bucket's chain is followed without end",
+        "shm/topics.c",
+        "id < MQI_TOPICS && steps < MQI_TOPICS ? row_at(h, id) : NULL",
+        "id < MQI_TOPICS ? row_at(h, id) : NULL",
+        "fuzz_damage",
+    ),
+    Mutant(
+        "a chunk's blocks may have no size",
+        "shm/block.c",
+        "stride < 64 || stride % 64",
+        "stride % 64",
+        "fuzz_damage",
+    ),
+]
+
+
+def found(mutant: Mutant, where: Path) -> bool:
+    core = where / "csrc"
+    shutil.copytree(CSRC, core)
+    source = core / mutant.file
+    text = source.read_text()
+    if text.count(mutant.was) != 1:
+        sys.exit(f"'{mutant.name}': its text stands {text.count(mutant.was)} times in {mutant.file}")
+    source.write_text(text.replace(mutant.was, mutant.becomes))
+    program = where / mutant.fuzzer
+    built = subprocess.run(
+        ["make", f"CSRC={core}", f"BUILD={where}", str(program)], cwd=HERE, capture_output=True, text=True
+    )
+    if built.returncode:
+        sys.exit(f"'{mutant.name}' does not compile:\n{built.stderr}")
+    run = subprocess.run(
+        [program, *COMMANDS[mutant.fuzzer]],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+    )
+    line = next((line for line in run.stderr.splitlines() if line.startswith("FAILED")), "")
+    print(f"{'found ' if line else 'MISSED'}  {mutant.fuzzer}: {mutant.name}\n        {line}", flush=True)
+    return bool(line)
+
+
+def main() -> int:
+    names = sys.argv[1:]
+    missed = 0
+    for mutant in MUTANTS:
+        if names and not any(name in mutant.name for name in names):
+            continue
+        with tempfile.TemporaryDirectory() as where:
+            missed += not found(mutant, Path(where))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
