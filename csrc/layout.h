@@ -34,6 +34,7 @@
 #define MQI_MAX_CAPACITY (1u << 24) /* slots of one subscription, less one: an index has 24 bits */
 #define MQI_GROUP 64            /* slots that share one free hint */
 #define MQI_TROUBLES 6          /* kinds of what can go wrong in a process: enum mqshm_trouble */
+#define MQI_DUE_SHIFT 9         /* 512 slots share one hint of times: a page of the column */
 #define MQI_NAME_MAX 255        /* bytes of a group's name */
 #define MQI_TOPIC_MAX 4096      /* bytes of a topic: 1024 characters */
 
@@ -46,6 +47,7 @@
  * peer      state:8 | incarnation:56
  * sub       state:4 | owner:12 | gen:48
  * topic     owner:12 | gen:20                             gen rises with every claim; all ones: linked
+ * watch     peer:12 | ms:52                               who sleeps until when, to fire what is due then
  * room      offset:25 | size:10, in 8 bytes               where a topic's long name is, in the area of names
  * area      state:4 | owner:12 | committed:22 | target:22 | gen:4       pages; owner and the rest differ by state:
  *           ACTIVE, GROWING: granted:1 | changes:11, and gen goes on with the changes: growth is anybody's to finish
@@ -66,8 +68,8 @@ enum mqi_slot_state {
 	SLOT_MOVING = 9,    /* reserved: on its way to the dead-letter queue */
 	SLOT_HANDED = 10,   /* reserved: the dead-letter slot holds it now */
 	SLOT_FREEING = 11,  /* settled, owner gives the payload and the slot back */
-	SLOT_EXPIRING = 12, /* owner takes it out of the middle of a ring */
-	SLOT_TOMB = 13,     /* taken out; freed by whoever moves head past it */
+	SLOT_EXPIRING = 12, /* its time is over: owner takes it out of the middle of a ring */
+	SLOT_TOMB = 13,     /* taken out; freed by whoever passes its place, as what lies before it is done with */
 };
 enum mqi_block_state { BLOCK_FREE = 0, BLOCK_NEW = 1, BLOCK_LIVE = 2 };
 enum mqi_peer_state { PEER_FREE = 0, PEER_JOINING = 1, PEER_LIVE = 2, PEER_DEAD = 3 };
@@ -107,6 +109,11 @@ static inline uint64_t mqi_place_position(uint64_t p) { return p & ((1ull << 60)
 static inline uint64_t mqi_lease(uint64_t gen, uint64_t ms) { return gen << 40 | (ms & MQI_GEN40); }
 static inline uint64_t mqi_lease_tag(uint64_t l) { return l >> 40; }
 static inline uint64_t mqi_lease_ms(uint64_t l) { return l & MQI_GEN40; }
+
+static inline uint64_t mqi_watch(unsigned peer, uint64_t ms) { return (uint64_t)peer << 52 | ms; }
+#define MQI_WATCH_MS ((1ull << 52) - 1) /* as a time: never */
+static inline unsigned mqi_watch_peer(uint64_t w) { return (unsigned)(w >> 52); }
+static inline uint64_t mqi_watch_ms(uint64_t w) { return w & MQI_WATCH_MS; }
 
 static inline uint64_t mqi_peer_word(unsigned state, uint64_t inc) { return (uint64_t)state << 56 | inc; }
 static inline unsigned mqi_peer_state(uint64_t w) { return (unsigned)(w >> 56); }
@@ -229,7 +236,7 @@ struct sub_shm {
 	uint32_t text_size;
 	uint32_t free_offset;    /* in the page: free hints, one bit per group of slots */
 	uint32_t again_offset;   /* in the page: again hints, MQI_PRIORITIES bitmaps of one bit per group */
-	uint32_t due_offset;     /* in the page: earliest due time per 4096 slots, ms */
+	uint32_t due_offset;     /* in the page: hints, no time of these 1 << MQI_DUE_SHIFT slots is earlier, ms; 0 is none */
 
 	MQI_OWN_LINE struct area_shm areas[SUB_AREAS];
 
@@ -246,7 +253,7 @@ struct sub_shm {
 	MQI_OWN_LINE uint64_t again[MQI_PRIORITIES]; /* hint: bit b covers the b-th 64th of the groups */
 	uint32_t used;                  /* bit per priority that a cell was ever filled for; sticky; publishers */
 	uint32_t slots_ready;           /* slots that are memory; grows only. Here, as all read it and few write */
-	uint64_t next_due;              /* hint: no lease or delay of this subscription ends before it, ms; 0 is none */
+	uint64_t next_due;              /* hint: no time of this subscription is earlier, ms; 0 is none */
 };
 
 /* A delivery on its way to one subscription. In NEW its owner writes the fields with plain stores; from OFFER on they
@@ -396,6 +403,8 @@ struct header_shm {
 
 	MQI_OWN_LINE uint64_t memory_waiters[MQI_PEERS / 64]; /* publishers that wait for memory */
 	uint32_t memory_high;  /* whether memory is past its high-water mark: set above it, cleared well below, by who looks */
+
+	MQI_OWN_LINE uint64_t watch; /* the watcher before it sleeps; who sets an earlier time lowers it and rings; 0: nobody */
 
 	MQI_OWN_LINE pthread_mutex_t control; /* robust: attach, create, delete, configure. Never on the path of a message */
 

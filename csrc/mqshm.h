@@ -287,8 +287,9 @@ int mqshm_supervisor_start(mqshm_t *h);
 /* pid of the supervisor; 0: there is none; -1: there is one, in another pid namespace. */
 int64_t mqshm_supervised(mqshm_t *h);
 int mqshm_users(mqshm_t *h, uint32_t *count);
-/* The supervisor's sleep: until something is due, which is done, or somebody attached, mqshm_ring_bell was called, or the
- * time is over. MQSHM_OK where the bell was rung since the last call, MQSHM_TIMEOUT otherwise. */
+/* The supervisor's sleep. At the earliest time of any subscription (a lease, a delay or a message that ends), to the
+ * millisecond, what is due is done, and memory and hints are looked after meanwhile. MQSHM_OK: somebody attached, or
+ * mqshm_ring_bell was called, since the last call; MQSHM_TIMEOUT: the time is over. One watcher is enough; two do no harm. */
 int mqshm_watch(mqshm_t *h, int64_t timeout_ns);
 
 /* Upkeep and inspection */

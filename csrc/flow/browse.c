@@ -55,7 +55,7 @@ int mqshm_tick(mqshm_t *h)
 		struct mqshm_sub *s;
 		if (mqi_sub_state(mqi_load_acq(&mqi_sub(h, row)->word)) != SUB_OPEN || mqi_view(h, row, &s) != MQSHM_OK) continue;
 		mqi_due_renew(s, 0, UINT32_MAX);
-		mqi_due_fire(s, mqi_boot_ms());
+		mqi_due_fire_all(s, mqi_boot_ms());
 		mqi_hints_renew(s, 0, UINT32_MAX);
 	}
 	mqi_subs_sweep(h);

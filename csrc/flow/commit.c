@@ -218,7 +218,6 @@ static void undo_settling(struct commit *c, uint32_t begun)
 		uint64_t ms = d->sub->ack == MQSHM_ACK_TIMEOUT ? mqi_lease_ms(mqi_load_acq(&d->sub->times[d->slot])) : 0;
 		if (ms) mqi_due_set(d->sub, d->slot, d->word, mqi_slot_gen(leased), ms);
 		if (mqi_cas64(&d->sub->slots[d->slot].word, d->word, leased)) d->word = leased;
-		if (ms) mqi_due_lower(d->sub, d->slot, ms);
 	}
 	mqi_store_rel(&c->h->row->commit_block, 0);
 }
@@ -253,15 +252,12 @@ enum mqi_verdict mqi_verdict(struct mqshm_sub *s, uint32_t index, uint64_t w)
 	return VERDICT_UNDONE;
 }
 
-/* The time is still the lease's, a generation before, or the one to go back to. */
-uint64_t mqi_settling_due(struct mqshm_sub *s, uint32_t index, uint64_t w, uint64_t now_ms)
+bool mqi_settling_over(struct mqshm_sub *s, uint32_t index, uint64_t w)
 {
-	uint64_t time = mqi_load_acq(&s->times[index]), behind = (mqi_slot_gen(w) + 1 - mqi_lease_tag(time)) & 0xffffff;
-	if (behind > 2) return 0;
-	if (mqi_lease_ms(time) > now_ms) return mqi_lease_ms(time);
 	uint64_t again = mqi_slot_word(SLOT_AGAIN, MQI_NOBODY, mqi_slot_gen(w) + 1, mqi_slot_attempts(w));
-	if (mqi_verdict(s, index, w) == VERDICT_UNDONE && mqi_cas64(&s->slots[index].word, w, again)) mqi_made_again(s, index);
-	return 0;
+	if (mqi_verdict(s, index, w) != VERDICT_UNDONE || !mqi_cas64(&s->slots[index].word, w, again)) return false;
+	mqi_made_again(s, index);
+	return true;
 }
 
 /* ---- all together ------------------------------------------------------------------------------------------------- */

@@ -21,8 +21,8 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
 /* What is to become of a slot in SETTLING(peer), of which `w` is the word. */
 enum mqi_verdict { VERDICT_UNKNOWN, VERDICT_COMMITTED, VERDICT_UNDONE }; /* the first: the word has changed */
 enum mqi_verdict mqi_verdict(struct mqshm_sub *s, uint32_t index, uint64_t w);
-/* A lease whose holder was stopped inside a commit ends at its time all the same. The time where that is to come, or 0. */
-uint64_t mqi_settling_due(struct mqshm_sub *s, uint32_t index, uint64_t w, uint64_t now_ms);
+/* A lease whose holder was stopped inside a commit ends at its time all the same. false: not now, or it is committed. */
+bool mqi_settling_over(struct mqshm_sub *s, uint32_t index, uint64_t w);
 /* After all slots of a peer were decided: the bit that says "committed" falls. row_word is the dead peer's, 0 is one's own. */
 void mqi_commit_over(struct mqshm *h, unsigned peer, uint64_t row_word);
 

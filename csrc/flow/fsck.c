@@ -74,11 +74,11 @@ static bool owner_lives(struct mqshm *h, unsigned owner)
 static bool owned(unsigned state)
 {
 	return state == SLOT_NEW || state == SLOT_BOUND || state == SLOT_OFFER || state == SLOT_INFLIGHT || state == SLOT_FREEING ||
-	       state == SLOT_SETTLING;
+	       state == SLOT_SETTLING || state == SLOT_EXPIRING;
 }
 static bool unowned(unsigned state)
 {
-	return state == SLOT_FREE || state == SLOT_READY || state == SLOT_AGAIN || state == SLOT_LATER;
+	return state == SLOT_FREE || state == SLOT_READY || state == SLOT_AGAIN || state == SLOT_LATER || state == SLOT_TOMB;
 }
 static bool carries(unsigned state)
 {
@@ -94,12 +94,16 @@ static void set(struct mqshm_sub *s, uint32_t i, uint64_t w, unsigned state, str
 	c->report->repaired++;
 }
 
+static bool passed(struct mqshm_sub *s, uint32_t i)
+{
+	uint64_t place = mqi_load_acq(&s->slots[i].place), head = mqi_load_acq(&s->shm->head[mqi_place_ring(place) % MQI_PRIORITIES]);
+	return (int64_t)(mqi_place_position(place) - head) < 0;
+}
+
 /* Whether receivers will come to it: its cell names it, and head has not passed that cell. */
 static bool reachable(struct mqshm_sub *s, uint32_t i)
 {
-	uint64_t place = mqi_load_acq(&s->slots[i].place);
-	return mqi_ring_leads_to(s, i) &&
-	       (int64_t)(mqi_place_position(place) - mqi_load_acq(&s->shm->head[mqi_place_ring(place)])) >= 0;
+	return mqi_ring_leads_to(s, i) && !passed(s, i);
 }
 
 static bool hinted(struct mqshm_sub *s, uint32_t i)
@@ -132,11 +136,15 @@ static void check_slot(struct check *c, struct mqshm_sub *s, uint32_t i)
 			return;
 		}
 	}
-	if (mqi_info_flags(mqi_load_acq(&s->slots[i].info)) & F_REF && state != SLOT_NEW)
+	if (mqi_info_flags(mqi_load_acq(&s->slots[i].info)) & F_REF && state != SLOT_NEW && state != SLOT_TOMB)
 		refer(c, mqi_load_acq(&s->slots[i].ref.block), mqi_load_acq(&s->slots[i].ref.bit));
 	if (state == SLOT_READY && !reachable(s, i) && mqi_load_acq(&s->slots[i].word) == w) {
 		found(c, &r->lost_slots, "slot %u of subscription %u waits where no receiver comes", i, s->row);
 		if (c->repair) set(s, i, w, SLOT_AGAIN, c);
+	}
+	if (state == SLOT_TOMB && passed(s, i) && mqi_load_acq(&s->slots[i].word) == w) {
+		found(c, &r->stale_tombs, "slot %u of subscription %u is a tomb that every receiver has passed", i, s->row);
+		if (c->repair && mqi_slot_free(s, i, w)) r->repaired++;
 	}
 	if (state == SLOT_AGAIN && !hinted(s, i) && mqi_load_acq(&s->slots[i].word) == w) {
 		found(c, &r->unhinted, "slot %u of subscription %u is to be delivered again, without a hint", i, s->row);

@@ -127,9 +127,9 @@ struct mqshm {
 	uint64_t reaped_ms;          /* when this process last looked for deaths */
 	char **command;              /* by which it may start a supervisor; NULL: it may not */
 	bool supervises;             /* it was elected */
-	uint32_t heard;              /* supervisor: its bell, as of the last mqshm_watch */
+	uint32_t heard;              /* supervisor: its bell, as of the last mqshm_watch, less what was rung for times */
 	uint32_t ticked;             /* supervisor: row whose hints are to be renewed next */
-	uint64_t trimmed_ms;         /* supervisor: when it last looked for memory to give back */
+	uint64_t trimmed_ms, kept_ms; /* supervisor: when it last looked for memory to give back, and at hints */
 	struct topic_counters_shm uncounted_topic; /* where there is no memory for counters */
 	struct sub_counters_shm uncounted_sub;
 };

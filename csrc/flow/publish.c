@@ -60,11 +60,12 @@ static int reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_
 	int rc = mqi_ring_prepare(s, m->ring);
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	rc = mqi_slot_reserve(s, &claim->index, &claim->word);
+	if (unlikely(rc == MQSHM_FULL) && mqi_due_make_room(s)) rc = mqi_slot_reserve(s, &claim->index, &claim->word);
 	/* What was given back after the dead may be the memory of this subscription, or of the next: match again. */
 	if (unlikely(rc == MQSHM_FULL) && mqi_reap_soon(s->h)) return MQSHM_CLOSED;
 	if (unlikely(rc != MQSHM_OK)) return rc;
 	claim->sub = s;
-	if (unlikely(m->envelope->delay_ms)) rc = mqi_due_prepare(s);
+	if (unlikely(m->envelope->delay_ms || m->expires_ns)) rc = mqi_due_prepare(s);
 	if (unlikely(mqi_load_acq(&s->shm->word) != s->word)) rc = MQSHM_CLOSED;
 	if (unlikely(rc != MQSHM_OK)) mqi_slot_free(s, claim->index, claim->word);
 	return rc;
@@ -75,13 +76,14 @@ int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m)
 	struct mqshm_sub *s = claim->sub;
 	if (likely(!(mqi_load_rlx(&s->shm->used) >> m->ring & 1))) mqi_or32(&s->shm->used, 1u << m->ring);
 	if (unlikely(m->envelope->delay_ms)) {
-		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_boot_ms() + m->envelope->delay_ms;
+		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_due_or_over(mqi_boot_ms() + m->envelope->delay_ms, m->expires_ns);
 		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(m->ring, MQI_NOWHERE));
 		if (!mqi_due_set(s, claim->index, claim->word, gen, due) ||
 		    !mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))
 			return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u was taken from its owner", claim->index, s->row);
-		mqi_due_lower(s, claim->index, due);
 	} else {
+		if (unlikely(m->expires_ns) && !mqi_due_set(s, claim->index, claim->word, mqi_slot_gen(claim->word), mqi_boot_ms_at(m->expires_ns)))
+			return mqi_fail(MQSHM_CORRUPT, "slot %u of subscription %u was taken from its owner", claim->index, s->row);
 		int rc = mqi_ring_link(s, m->ring, claim->index, claim->word);
 		if (unlikely(rc != MQSHM_OK)) return rc;
 	}
@@ -191,7 +193,7 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m,
 	mqi_store_rlx(&b->seq, m->seq);
 	for (uint32_t i = 0; i < n; i++) {
 		struct slot_shm *slot = &claims[i].sub->slots[claims[i].index];
-		mqi_store_rlx(&slot->info, mqi_info(m->topic, F_REF, 0));
+		mqi_store_rlx(&slot->info, mqi_info(m->topic, F_REF | (m->flags & F_EXPIRES), 0));
 		mqi_store_rlx(&slot->ref.block, offset);
 		mqi_store_rlx(&slot->ref.block_gen, gen);
 		mqi_store_rlx(&slot->ref.bit, i);

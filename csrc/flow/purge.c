@@ -3,6 +3,7 @@
 #include "flow/publish.h"
 #include "flow/receive.h"
 #include "flow/settle.h"
+#include "shm/ring.h"
 #include "shm/slab.h"
 
 /* What stands aside is taken where it stands. */
@@ -24,7 +25,7 @@ int mqi_purge_slots(struct mqshm *h, struct mqshm_sub *s, uint64_t *purged)
 	int rc = MQSHM_OK;
 	(void)h;
 	*purged = 0;
-	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++)
+	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++) {
 		for (;;) {
 			rc = mqi_claim_ring(s, ring, &d);
 			if (rc == MQSHM_EMPTY) break;
@@ -32,6 +33,8 @@ int mqi_purge_slots(struct mqshm *h, struct mqshm_sub *s, uint64_t *purged)
 			*purged += rc == MQSHM_OK;
 			if (rc == MQSHM_CORRUPT) return rc;
 		}
+		mqi_ring_sweep(s, ring); /* so that tombs which somebody passed and then died are behind the shared head */
+	}
 	bool free = true;
 	uint32_t ready = mqi_load_acq(&s->shm->slots_ready);
 	for (uint32_t i = 0; i < ready && i < s->capacity; i++) {
@@ -40,7 +43,7 @@ int mqi_purge_slots(struct mqshm *h, struct mqshm_sub *s, uint64_t *purged)
 		if ((state == SLOT_AGAIN || state == SLOT_LATER) && take_aside(s, i, w)) {
 			MQI_COUNT(s->counters->dropped, 1);
 			++*purged;
-		} else if (state != SLOT_FREE) free = false;
+		} else if (state != SLOT_FREE && !(state == SLOT_TOMB && mqi_ring_tomb(s, i, w))) free = false;
 	}
 	return free ? MQSHM_OK : MQSHM_FULL;
 }

@@ -6,6 +6,7 @@
  *   slot OFFER            its cell leads to it: READY; else as NEW (inline) or BOUND (refers)
  *   slot INFLIGHT         AGAIN
  *   slot FREEING          taken over, the payload's share given back, FREE
+ *   slot EXPIRING         taken over, the payload's share given back, TOMB; FREE once head has passed it
  *   slot SETTLING         its commit's block LIVE: as FREEING; else undone, and AGAIN
  *   block NEW             FREE
  *   area GROWING, topic   shm/area.c, shm/topics.c
@@ -15,6 +16,7 @@
 #include "flow/reap.h"
 
 #include "flow/commit.h"
+#include "flow/expire.h"
 #include "flow/publish.h"
 #include "flow/settle.h"
 #include "shm/area.h"
@@ -102,6 +104,7 @@ static bool sweep_slots(struct mqshm_sub *s, const struct sweep *d)
 		case SLOT_OFFER: offered(s, i, w); break;
 		case SLOT_INFLIGHT: again(s, i, w); break;
 		case SLOT_FREEING: freeing(s, i, w); break;
+		case SLOT_EXPIRING: mqi_expire_take_over(s, i, w); break;
 		case SLOT_SETTLING: settling(s, i, w); break;
 		default: break; /* a word that no mqshm writes: fsck's */
 		}

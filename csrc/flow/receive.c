@@ -134,6 +134,7 @@ int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out)
 			if (likely(rc == MQSHM_OK)) expect(s, ring, h + 1);
 			if (rc != MQSHM_EMPTY) h++; /* else look again: another has it, or a reaper made OFFER READY */
 		} else {
+			if (unlikely(mqi_ring_grave(mqi_slot_state(w)))) mqi_ring_bury(s, ring, h, index, w);
 			uint64_t head = mqi_load_acq(&s->shm->head[ring]); /* another receiver's: go where they are */
 			h = (int64_t)(head - h) > 1 ? head : h + 1;
 		}

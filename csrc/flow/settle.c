@@ -21,6 +21,7 @@ static uint64_t restate(uint64_t word, unsigned state, unsigned owner, unsigned 
 
 void mqi_made_again(struct mqshm_sub *s, uint32_t index)
 {
+	if (unlikely(mqi_info_flags(mqi_load_rlx(&s->slots[index].info)) & F_EXPIRES)) mqi_due_again(s, index);
 	mqi_again_hint(s, mqi_place_ring(mqi_load_rlx(&s->slots[index].place)) % MQI_PRIORITIES, index);
 	mqi_event_one(s->h, s->shm->waiters);
 }
@@ -119,9 +120,8 @@ int mqi_settle_later(mqshm_delivery *d, uint64_t ms)
 	}
 	int rc = mqi_due_prepare(s);
 	if (rc != MQSHM_OK) return rc;
-	uint64_t due = mqi_boot_ms() + ms, later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
+	uint64_t due = mqi_due_or_over(mqi_boot_ms() + ms, d->expires_ns), later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
 	if (!mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) || !mqi_cas64(&s->slots[d->slot].word, d->word, later)) return lost(d);
-	mqi_due_lower(s, d->slot, due);
 	return MQSHM_OK;
 }
 
@@ -149,7 +149,6 @@ int mqshm_extend(mqshm_delivery *d, uint64_t ms)
 		uint64_t due = mqi_boot_ms() + ms;
 		if (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due) && mqi_cas64(&s->slots[d->slot].word, d->word, now)) {
 			d->word = now;
-			mqi_due_lower(s, d->slot, due);
 		} else rc = lost(d);
 	} else if (mqi_load_acq(&s->slots[d->slot].word) != d->word) rc = lost(d); /* else it has no end to extend */
 	mqi_leave(s->h);

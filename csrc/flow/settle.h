@@ -16,7 +16,7 @@ static inline void mqi_unhold(mqshm_delivery *d)
 {
 	if (d->sub->held) d->sub->held--;
 }
-/* A claimable-where-it-stands slot: hints and a wake-up. */
+/* A claimable-where-it-stands slot: its message's time, hints and a wake-up. */
 void mqi_made_again(struct mqshm_sub *s, uint32_t index);
 
 #endif

@@ -18,6 +18,13 @@ static inline uint64_t mqi_wall_coarse_ns(void) { return mqi_clock_ns(CLOCK_REAL
 static inline uint64_t mqi_wall_ns(void) { return mqi_clock_ns(CLOCK_REALTIME); }
 static inline uint64_t mqi_mono_ns(void) { return mqi_clock_ns(CLOCK_MONOTONIC); }
 /* Leases and delays: boot time goes on while the machine is suspended and is the same for all processes. */
-static inline uint64_t mqi_boot_ms(void) { return mqi_clock_ns(CLOCK_BOOTTIME) / 1000000u; }
+static inline uint64_t mqi_boot_ns(void) { return mqi_clock_ns(CLOCK_BOOTTIME); }
+static inline uint64_t mqi_boot_ms(void) { return mqi_boot_ns() / 1000000u; }
+/* When the wall clock will say so, as far as it goes evenly: who waits for that looks at the wall clock again. */
+static inline uint64_t mqi_boot_ms_at(uint64_t wall_ns)
+{
+	uint64_t now = mqi_wall_ns();
+	return (mqi_boot_ns() + (wall_ns > now ? wall_ns - now : 0) + 999999u) / 1000000u;
+}
 
 #endif

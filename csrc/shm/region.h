@@ -10,7 +10,7 @@
 
 static inline uint32_t mqi_groups(uint32_t capacity) { return (capacity + MQI_GROUP - 1) / MQI_GROUP; }
 static inline uint32_t mqi_hint_words(uint32_t groups) { return (groups + 63) / 64; }
-static inline uint32_t mqi_due_words(uint32_t capacity) { return (capacity + 4095) / 4096; }
+static inline uint32_t mqi_due_words(uint32_t capacity) { return (capacity + (1u << MQI_DUE_SHIFT) - 1) >> MQI_DUE_SHIFT; }
 
 /* Claims units for a row in CREATING, writes its fields and gives it its first memory. What a failure or a death leaves
  * is for mqi_region_free. */

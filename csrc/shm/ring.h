@@ -56,6 +56,17 @@ static inline uint64_t mqi_position_of(const struct mqshm_sub *s, uint64_t cell,
 	return (mqi_cell_cycle(cell) - 1) << s->ring_shift | (position & s->mask);
 }
 
+/* Position `at`, before which all is done with, is about to be passed, and leads to a slot that was EXPIRING or TOMB. A
+ * tomb keeps its slot until here: else a ring could have more positions than cells between its oldest message and its
+ * tail. Who makes the tomb looks at the shared head afterwards, and who passes it half-made looks at it again. */
+void mqi_ring_bury(struct mqshm_sub *s, unsigned ring, uint64_t at, uint32_t index, uint64_t word);
+static inline bool mqi_ring_grave(unsigned state) { return state == SLOT_EXPIRING || state == SLOT_TOMB; }
+/* A tomb, anywhere: freed if the shared head has passed it. */
+bool mqi_ring_tomb(struct mqshm_sub *s, uint32_t index, uint64_t word);
+/* Passes what is done with at the head of a ring, as a receiver would, without taking anything: for who makes tombs, as
+ * there may be no receiver. */
+void mqi_ring_sweep(struct mqshm_sub *s, unsigned ring);
+
 /* Helps head on until position t's cell may be filled again: every cell that it passes leads nowhere any more. */
 int mqi_ring_pass(struct mqshm_sub *s, unsigned ring, uint64_t t);
 

@@ -1,6 +1,7 @@
 #include "shm/slab.h"
 
 #include "shm/area.h"
+#include "shm/ring.h"
 
 /* A look at every word takes the lines of all slots away from those who use them. Who is going to wait does so at most
  * this often; in between, and while it waits, the hints have to do. */
@@ -60,6 +61,21 @@ static uint32_t memory_of(struct mqshm_sub *s)
 	return ready < s->capacity ? ready : s->capacity;
 }
 
+/* The ring of a tomb, as a bit; 0: none is there. */
+static unsigned tomb_of(struct mqshm_sub *s, uint32_t index)
+{
+	uint64_t w = mqi_load_acq(&s->slots[index].word);
+	if (likely(mqi_slot_state(w) != SLOT_TOMB)) return 0;
+	mqi_ring_tomb(s, index, w);
+	return 1u << mqi_place_ring(mqi_load_acq(&s->slots[index].place)) % MQI_PRIORITIES;
+}
+
+static void sweep(struct mqshm_sub *s, unsigned rings)
+{
+	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++)
+		if (rings >> ring & 1) mqi_ring_sweep(s, ring);
+}
+
 int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 {
 	/* Each round clears a hint; others may set new ones, which is their progress, but not for ever ours to follow. */
@@ -78,11 +94,17 @@ int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 	}
 	uint64_t now = mqi_mono_ns();
 	bool looked = s->overflow == MQSHM_BLOCK && !s->to_look && now - s->looked_ns < LOOK_AGAIN_NS;
-	for (uint32_t i = 0, ready = looked ? 0 : memory_of(s); i < ready; i++)
-		if (mqi_slot_take(s, i, word)) {
-			*index = i;
-			return MQSHM_OK;
+	for (unsigned looks = 0, tombs = !looked; tombs && looks < 2; looks++) {
+		tombs = 0;
+		for (uint32_t i = 0, ready = memory_of(s); i < ready; i++) {
+			if (mqi_slot_take(s, i, word)) {
+				*index = i;
+				return MQSHM_OK;
+			}
+			tombs |= tomb_of(s, i);
 		}
+		sweep(s, tombs); /* whoever made them may have died before it did */
+	}
 	if (!looked) s->looked_ns = now;
 	return mqi_fail(MQSHM_FULL, "all %u slots of subscription %u are taken", s->capacity, s->row);
 }
@@ -98,6 +120,7 @@ uint32_t mqi_slot_free_groups(struct mqshm_sub *s)
 uint32_t mqi_hints_renew(struct mqshm_sub *s, uint32_t from, uint32_t n)
 {
 	uint32_t ready = memory_of(s), end = from < ready && ready - from > n ? from + n : ready;
+	unsigned tombs = 0;
 	for (uint32_t i = from; i < end; i++) {
 		uint64_t w = mqi_load_acq(&s->slots[i].word);
 		uint32_t group = i / MQI_GROUP;
@@ -105,6 +128,8 @@ uint32_t mqi_hints_renew(struct mqshm_sub *s, uint32_t from, uint32_t n)
 			mqi_again_hint(s, mqi_place_ring(mqi_load_acq(&s->slots[i].place)) % MQI_PRIORITIES, i);
 		else if (mqi_slot_state(w) == SLOT_FREE && !(mqi_load_rlx(&s->free_hints[group / 64]) >> group % 64 & 1))
 			mqi_or64(&s->free_hints[group / 64], 1ull << group % 64);
+		else if (mqi_slot_state(w) == SLOT_TOMB) tombs |= tomb_of(s, i);
 	}
+	sweep(s, tombs);
 	return end < ready ? end : 0;
 }

@@ -14,7 +14,7 @@ int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word);
 
 /* Groups that have a hint, and one for memory to grow into: whether a reserve may succeed. */
 uint32_t mqi_slot_free_groups(struct mqshm_sub *s);
-/* Sets the hints of up to n slots from `from` on that should have one; where to go on next time. */
+/* Sets the hints of up to n slots from `from` on that should have one, and frees tombs that can go; where to go on next time. */
 uint32_t mqi_hints_renew(struct mqshm_sub *s, uint32_t from, uint32_t n);
 
 static inline bool mqi_slot_take(struct mqshm_sub *s, uint32_t index, uint64_t *word)

@@ -10,6 +10,15 @@ static int large(struct victim *v) { return victim_put(v, FIRST, LARGE, NULL); }
 static int huge(struct victim *v) { return victim_put(v, FIRST, 3u << 20, NULL); }
 static int delayed(struct victim *v) { return victim_put(v, FIRST, SMALL, &(mqshm_envelope){.ring = 2, .delay_ms = 3}); }
 
+static int for_a_while(struct victim *v)
+{
+	return victim_put(v, FIRST, SMALL, &(mqshm_envelope){.ring = 2, .expires_ns = mqi_wall_ns() + 3600000000000ull});
+}
+static int large_for_a_while(struct victim *v)
+{
+	return victim_put(v, FIRST, LARGE, &(mqshm_envelope){.ring = 2, .expires_ns = mqi_wall_ns() + 3600000000000ull});
+}
+
 static int adorned(struct victim *v)
 {
 	mqshm_envelope e = {
@@ -144,6 +153,8 @@ const struct scene publish_scenes[] = {
 	{.name = "publish-block", .act = large, .owed = owed_published, .fill = two_sleeps},
 	{.name = "publish-huge", .act = huge, .owed = owed_published},
 	{.name = "publish-adorned", .act = adorned, .owed = owed_published},
+	{.name = "publish-for-a-while", .act = for_a_while, .owed = owed_published},
+	{.name = "publish-for-a-while-fan3", .groups = 3, .act = large_for_a_while, .owed = owed_published},
 	{.name = "publish-fan3", .groups = 3, .act = small, .owed = owed_published, .fill = two_sleeps},
 	{.name = "publish-fan25", .groups = 25, .act = small, .owed = owed_published},
 	{.name = "publish-delayed", .act = delayed, .owed = owed_published},

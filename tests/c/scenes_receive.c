@@ -1,6 +1,8 @@
 /* Victims that receive and settle. What they hold comes again when they die; what they have settled does not. */
 #include <time.h>
 
+#include "flow/expire.h"
+#include "flow/publish.h"
 #include "scenes.h"
 
 #define SMALL 32
@@ -46,10 +48,63 @@ static void some_wait_everywhere(struct stage *st)
 	put(st, FILLED + 4, SMALL, &(mqshm_envelope){.ring = 0});
 }
 
+static void wait_until(uint64_t ms)
+{
+	while (mqi_boot_ms() <= ms) nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+}
+
 static void expired_waits(struct stage *st)
 {
 	put(st, FILLED, LARGE, &(mqshm_envelope){.ring = 2, .expires_ns = 1});
 	ledger->least[0][FILLED] = ledger->most[0][FILLED] = 0;
+}
+
+/* Its time ends before anybody looks. */
+static void over_soon(struct stage *st, unsigned id, uint64_t size)
+{
+	put(st, id, size, &(mqshm_envelope){.ring = 2, .expires_ns = mqi_wall_ns() + 1000000});
+	for (unsigned g = 0; g < GROUPS_MOST; g++) ledger->least[g][id] = ledger->most[g][id] = 0;
+}
+static void small_is_over(struct stage *st)
+{
+	over_soon(st, FILLED, SMALL);
+	wait_until(mqi_boot_ms() + 3);
+}
+static void large_is_over(struct stage *st)
+{
+	over_soon(st, FILLED, LARGE);
+	over_soon(st, FILLED + 1, LARGE);
+	wait_until(mqi_boot_ms() + 3);
+}
+/* Between two that are not, and one that is over where it stands aside, unless it was over before it could be taken. */
+static void middle_is_over(struct stage *st)
+{
+	over_soon(st, FILLED, LARGE);
+	bool held = mqshm_receive(st->subs[0], &st->held[0]) == MQSHM_OK;
+	put(st, FILLED + 1, SMALL, NULL);
+	over_soon(st, FILLED + 2, SMALL);
+	over_soon(st, FILLED + 3, LARGE);
+	put(st, FILLED + 4, LARGE, NULL);
+	must(!held || mqshm_nack(&st->held[0], 0) == MQSHM_OK, "no nack");
+	wait_until(mqi_boot_ms() + 3);
+}
+/* Half taken out by one who died, and tombs behind a message that waits. */
+static void expire_half(struct victim *v)
+{
+	struct slot_shm *slot = v->sub->slots;
+	while (mqi_slot_state(mqi_load_acq(&slot->word)) != SLOT_OFFER || mqi_info_flags(slot->info) != (F_REF | F_EXPIRES)) slot++;
+	mqi_touch(v->sub);
+	mqi_store_rel(&slot->word, mqi_slot_word(SLOT_EXPIRING, v->h->peer, mqi_slot_gen(slot->word) + 1, 0));
+}
+static void first_dies_expiring(struct stage *st)
+{
+	middle_is_over(st);
+	leave_dead(st, expire_half);
+}
+static void tombs_wait(struct stage *st)
+{
+	middle_is_over(st);
+	must(mqshm_tick(st->two) == MQSHM_OK, "no tick");
 }
 
 /* max_attempts is 1: the next claim is the last of it. */
@@ -57,11 +112,6 @@ static void worn_waits(struct stage *st)
 {
 	small_waits_again(st);
 	ledger->least[0][FILLED] = ledger->most[0][FILLED] = 0;
-}
-
-static void wait_until(uint64_t ms)
-{
-	while (mqi_boot_ms() <= ms) nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 }
 
 static void two_are_due(struct stage *st)
@@ -140,6 +190,23 @@ static int purge(struct victim *v)
 	return mqshm_purge(v->sub, &purged);
 }
 static int tick(struct victim *v) { return mqshm_tick(v->h); }
+static int watch_once(struct victim *v) { return mqshm_watch(v->h, 3000000); }
+static int reap_and_receive(struct victim *v)
+{
+	uint32_t dead;
+	int rc = mqshm_reap(v->h, &dead);
+	return rc == MQSHM_OK ? receive(v) : rc;
+}
+/* Whoever was to fire it may have died first: the tick does. */
+static void owed_nothing_over(struct stage *st)
+{
+	struct mqshm_sub *s = st->subs[0];
+	must(mqshm_tick(st->one) == MQSHM_OK, "no tick");
+	for (uint32_t i = 0; i < s->shm->slots_ready; i++) {
+		uint64_t w = mqi_load_acq(&s->slots[i].word);
+		must(mqi_slot_state(w) == SLOT_FREE || mqi_slot_state(w) == SLOT_TOMB || !mqi_expiry(s, i, w), "slot %u keeps a message that is over", i);
+	}
+}
 
 void owed_settled(struct stage *st)
 {
@@ -174,6 +241,16 @@ const struct scene receive_scenes[] = {
 	 .finish = settle_or_lose, .owed = owed_settled},
 	{.name = "receive-due", .fill = two_are_due, .act = receive},
 	{.name = "receive-expired", .fill = expired_waits, .act = receive, .result = MQSHM_EMPTY},
+	{.name = "expire-small", .fill = small_is_over, .act = tick, .owed = owed_nothing_over},
+	{.name = "expire-large", .fill = large_is_over, .act = tick, .owed = owed_nothing_over},
+	{.name = "expire-fan3", .groups = 3, .fill = large_is_over, .act = tick, .owed = owed_nothing_over},
+	{.name = "expire-fan25", .groups = 25, .fill = small_is_over, .act = tick, .owed = owed_nothing_over},
+	{.name = "expire-middle", .fill = middle_is_over, .act = tick, .owed = owed_nothing_over},
+	{.name = "expire-repaired", .fill = first_dies_expiring, .act = reap_and_receive, RECEIVES},
+	{.name = "expire-on-receive", .fill = middle_is_over, .act = receive, RECEIVES},
+	{.name = "receive-past-tombs", .fill = tombs_wait, .act = receive_batch},
+	{.name = "watch", .fill = middle_is_over, .act = watch_once, .owed = owed_nothing_over},
+	{.name = "watch-idle", .act = watch_once, .result = MQSHM_TIMEOUT},
 	{.name = "receive-worn", .max_attempts = 1, .fill = worn_waits, .act = receive, .result = MQSHM_EMPTY},
 	{.name = "wait", .act = wait_for_one, .result = MQSHM_TIMEOUT},
 	{.name = "ack-inline", .fill = small_waits, .ready = take_one, .act = ack, .owed = owed_settled},

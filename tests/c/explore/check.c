@@ -54,10 +54,11 @@ static void check_takes(void)
 	}
 }
 
-static uint64_t dropped(uint32_t group)
+static uint64_t gone(uint32_t group)
 {
 	mqshm_sub_stats stats;
-	return mqshm_sub_stats_get(world.handle[SURVIVOR], world.sub[SURVIVOR][group]->row, &stats) == MQSHM_OK ? stats.dropped : 0;
+	if (mqshm_sub_stats_get(world.handle[SURVIVOR], world.sub[SURVIVOR][group]->row, &stats) != MQSHM_OK) return 0;
+	return (world.rules & DROPS ? stats.dropped : 0) + (world.rules & EXPIRES ? stats.expired : 0);
 }
 
 static bool is_over(uint32_t group, uint32_t message, bool *delivered)
@@ -76,12 +77,12 @@ static bool is_over(uint32_t group, uint32_t message, bool *delivered)
 static void check_messages(void)
 {
 	for (uint32_t g = 0; g < world.groups; g++) {
-		uint64_t missing = 0, drops = world.rules & DROPS ? dropped(g) : 0;
+		uint64_t missing = 0, drops = gone(g);
 		if (!(world.expected >> g & 1)) continue;
 		for (uint32_t i = 0; i < ledger.message_count; i++) {
 			bool delivered, first_delivered, over = is_over(g, i, &delivered);
 			if (ledger.messages[i].state == IN && !over) {
-				if (!(world.rules & DROPS)) fail("group %u: %s was published and is lost", g, label(i));
+				if (!(world.rules & DROPS) && !ledger.messages[i].over_ms) fail("group %u: %s was published and is lost", g, label(i));
 				missing++;
 			}
 			if (ledger.messages[i].state != TRYING || world.rules & DROPS) continue;
@@ -90,7 +91,7 @@ static void check_messages(void)
 				fail("%s went to group %u and not to group %u", label(i), delivered ? g : 0, delivered ? 0 : g);
 		}
 		if (missing != drops && !anybody_died())
-			fail("group %u: %llu messages are missing, %llu were dropped", g, (unsigned long long)missing, (unsigned long long)drops);
+			fail("group %u: %llu messages are missing, %llu were dropped or are over", g, (unsigned long long)missing, (unsigned long long)drops);
 	}
 }
 
@@ -236,6 +237,6 @@ void ledger_check(void)
 	check_takes();
 	check_messages();
 	check_commits();
-	if (!(world.rules & LEASES_END)) check_nothings();
+	if (!(world.rules & (LEASES_END | EXPIRES))) check_nothings();
 	check_refusals();
 }

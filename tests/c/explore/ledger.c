@@ -150,13 +150,17 @@ static int tried(struct message *m, int rc)
 	return rc;
 }
 
-int put(unsigned number, uint32_t size)
+int put_for(unsigned number, uint32_t size, uint64_t ms)
 {
 	unsigned char data[4096];
 	uint64_t seq;
 	struct message *m = trying(data, number, size);
-	return tried(m, mqshm_publish(world.handle[me()], world.topic[me()], data, size, NULL, &seq));
+	mqshm_envelope e = {.ring = 2, .expires_ns = (clock_ms() + ms) * 1000000};
+	if (ms) m->over_ms = clock_ms() + ms;
+	return tried(m, mqshm_publish(world.handle[me()], world.topic[me()], data, size, ms ? &e : NULL, &seq));
 }
+
+int put(unsigned number, uint32_t size) { return put_for(number, size, 0); }
 
 void put_both(unsigned first, uint32_t size)
 {
@@ -181,6 +185,16 @@ static uint32_t recognise(const mqshm_delivery *d, uint32_t group)
 	fail("group %u: slot %u carries bytes that nobody published: %02x %02x", group, d->slot, d->data[0], d->data[1]);
 }
 
+/* What was given back for later does not come earlier. */
+static void check_delay(const struct taken *t)
+{
+	for (uint32_t i = 0; i < ledger.take_count; i++) {
+		const struct taken *o = &ledger.takes[i];
+		if (o->group == t->group && o->message == t->message && o->fate == GIVEN && o->attempt + 1 == t->attempt && o->not_before_ms > clock_ms())
+			fail("group %u: %s came %llu ms before its delay was over", t->group, label(t->message), (unsigned long long)(o->not_before_ms - clock_ms()));
+	}
+}
+
 static struct taken *entry_of(const mqshm_delivery *d)
 {
 	for (uint32_t i = ledger.take_count; i-- > 0;) {
@@ -193,7 +207,7 @@ static struct taken *entry_of(const mqshm_delivery *d)
 int take(uint32_t group, mqshm_delivery *d)
 {
 	uint32_t invoked = now();
-	uint64_t until_ms = clock_ms() + world.lease_ms;
+	uint64_t begun_ms = clock_ms(), until_ms = begun_ms + world.lease_ms;
 	memset(d, 0, sizeof *d);
 	int rc = mqshm_receive(world.sub[me()][group], d);
 	if (ledger.take_count == TAKES_MOST || ledger.nothing_count == TAKES_MOST) fail("explore: too many receives");
@@ -202,7 +216,11 @@ int take(uint32_t group, mqshm_delivery *d)
 		ledger.takes[ledger.take_count++] = (struct taken){.group = group, .message = recognise(d, group), .slot = d->slot, .word = d->word,
 		                                                   .invoked = invoked, .returned = now(), .settled = FOREVER,
 		                                                   .over = FOREVER, .leased_until_ms = until_ms, .consumer = me(), .attempt = d->attempt, .fate = HELD};
-	else if (rc != MQSHM_CLOSED || world.expected >> group & 1) fail("receive by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
+	if (rc == MQSHM_OK) {
+		const struct message *m = &ledger.messages[ledger.takes[ledger.take_count - 1].message];
+		check_delay(&ledger.takes[ledger.take_count - 1]);
+		if (m->over_ms && m->over_ms <= begun_ms) fail("group %u: %s was delivered after its time", group, label(ledger.takes[ledger.take_count - 1].message));
+	} else if (rc != MQSHM_EMPTY && (rc != MQSHM_CLOSED || world.expected >> group & 1)) fail("receive by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
 	return rc;
 }
 
@@ -274,6 +292,7 @@ int commit(unsigned number, uint32_t size, mqshm_delivery *d)
 int give_back(mqshm_delivery *d, uint32_t delay_ms)
 {
 	struct taken *t = settle(d, GIVING);
+	t->not_before_ms = clock_ms() + delay_ms;
 	return settled(t, mqshm_nack(d, delay_ms), GIVEN);
 }
 

@@ -22,6 +22,7 @@ enum {
 	DROPS = 1,       /* messages are dropped, and counted as that */
 	LEASES_END = 2,  /* by time */
 	MEMORY_FULL = 4, /* MQSHM_NO_MEMORY is an answer */
+	EXPIRES = 8,     /* messages that were put for a while are over, and counted as that */
 };
 
 struct world {
@@ -50,6 +51,7 @@ void ledger_restore(void);
 
 /* Verbs, of the actor that runs. */
 int put(unsigned number, uint32_t size);
+int put_for(unsigned number, uint32_t size, uint64_t ms); /* it is over then */
 void put_both(unsigned first, uint32_t size); /* two messages in one call */
 int take(uint32_t group, mqshm_delivery *d);
 int finish(mqshm_delivery *d);

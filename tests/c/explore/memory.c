@@ -245,6 +245,7 @@ const char *memory_name(const void *word)
 	else if (at >= hdr->counters_offset) snprintf(name, sizeof name, "counters+0x%llx", (unsigned long long)(at - hdr->counters_offset));
 	else if (at == offsetof(struct header_shm, subs_version)) return "header.subs_version";
 	else if (at == offsetof(struct header_shm, next_seq)) return "header.next_seq";
+	else if (at == offsetof(struct header_shm, watch)) return "header.watch";
 	else if (at == offsetof(struct header_shm, control)) return "header.control";
 	else snprintf(name, sizeof name, "segment+0x%llx", (unsigned long long)at);
 	return name;

@@ -2,6 +2,9 @@
  * round within the program. What must be true afterwards is in ledger.c, for all alike. */
 #include "programs.h"
 
+#include "flow/due.h"
+#include "flow/expire.h"
+#include "flow/publish.h"
 #include "kernel.h"
 #include "ledger.h"
 #include "memory.h"
@@ -13,6 +16,7 @@
 #include "shm/units.h"
 
 #define FAR 100000u /* ms */
+#define VICTIM 20u  /* a process that is dead before the program begins. Its number is the first that who comes next can have */
 
 static mqshm_delivery held[ACTORS];
 
@@ -152,9 +156,34 @@ static void leased_with_room_for(uint32_t capacity)
 	hold(0, 0);
 }
 static void leased(void) { leased_with_room_for(2); }
+/* Their times are of leases that were settled. */
+static void used_slots(void)
+{
+	world_begin(3, &(struct group){.capacity = 2, .cells = 2, .ack = MQSHM_ACK_TIMEOUT, .ack_ms = 10}, 1, LEASES_END);
+	world_open(3);
+	world_age(2, SMALL);
+	clock_advance(6);
+	put(0, SMALL);
+}
+static void few_ms_pass(void)
+{
+	clock_advance(5);
+	mqshm_tick(world.handle[me()]);
+}
+static void take_and_finish(void)
+{
+	mqshm_delivery d;
+	if (take(0, &d) == MQSHM_OK) finish(&d);
+}
 static void time_passes(void)
 {
 	clock_advance(11);
+	mqshm_tick(world.handle[me()]);
+}
+static void time_passes_and_ticks_go_on(void)
+{
+	time_passes();
+	pause_here();
 	mqshm_tick(world.handle[me()]);
 }
 static void extend_and_finish(void)
@@ -210,6 +239,151 @@ static void reap_and_commit_mine(void) { reap(), commit_mine(), reap(); }
 static void leased_to_commit(void)
 {
 	leased_with_room_for(4);
+}
+
+/* ---- messages that are over ---- */
+
+/* In the order of their ends, and then nothing else. */
+static void two_for_a_while(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_REJECT}, 1, EXPIRES, 3);
+	put_for(0, SMALL, 10);
+	put_for(1, LARGE, 10);
+}
+/* One that is over first stands between two that are not. */
+static void middle_for_a_while(void)
+{
+	prepared(3, &(struct group){.capacity = 3, .cells = 4, .overflow = MQSHM_REJECT}, 1, EXPIRES, 6);
+	put(0, SMALL);
+	put_for(1, LARGE, 10);
+	put(2, SMALL);
+}
+/* As many cells as slots: what may be put depends on what the tomb keeps. */
+static void middle_of_a_small_ring(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2, .overflow = MQSHM_REJECT}, 1, EXPIRES, 3);
+	put(0, SMALL);
+	put_for(1, LARGE, 10);
+}
+static void again_for_a_while(void)
+{
+	world_begin(3, &(struct group){.capacity = 2, .cells = 2, .ack = MQSHM_ACK_TIMEOUT, .ack_ms = FAR}, 1, EXPIRES | LEASES_END);
+	world_open(3);
+	put_for(0, SMALL, 10);
+	put_for(1, LARGE, 10);
+	hold(0, 0);
+	hold(1, 0);
+	act_as(1);
+	give_back(&held[1], 0);
+	act_as(SURVIVOR);
+}
+static void fire(void)
+{
+	struct mqshm_sub *s = world.sub[me()][0];
+	mqi_enter(world.handle[me()]);
+	mqi_due_fire(s, mqi_boot_ms());
+	mqi_leave(world.handle[me()]);
+}
+static void one_held_one_due(void)
+{
+	prepared(3, &(struct group){.capacity = 2, .cells = 2}, 1, 0, 1);
+	for (unsigned i = 0; i < 2; i++) put(i, SMALL), hold(i, 0);
+	act_as(1);
+	give_back(&held[1], 2);
+	act_as(SURVIVOR);
+}
+static void time_passes_and_fires(void) { clock_advance(11), fire(); }
+static void put_two(void) { put(3, SMALL), put(4, SMALL); }
+static void put_for_a_while_and_one(void) { put_for(5, SMALL, 5), put(6, LARGE); }
+static void take_and_give_back_twice(void)
+{
+	mqshm_delivery d;
+	for (unsigned i = 0; i < 2; i++)
+		if (take(0, &d) == MQSHM_OK) give_back(&d, i * 3);
+}
+/* It is over before it would come again. */
+static void give_mine_back_for_long(void)
+{
+	mqshm_delivery d = held[me()];
+	give_back(&d, 50);
+}
+
+/* Nobody receives: what is over has gone, and its memory back, once the time was fired. */
+static void check_room(void)
+{
+	bool died = false;
+	for (unsigned i = 0; i < ACTORS; i++) died |= has_died(i);
+	clock_advance(20);
+	if (died) {
+		reap();
+		mqshm_tick(world.handle[SURVIVOR]);
+	} else fire();
+	struct mqshm_sub *s = world.sub[SURVIVOR][0];
+	for (uint32_t i = 0; i < s->shm->slots_ready; i++) {
+		uint64_t w = s->slots[i].word, over = mqi_slot_state(w) == SLOT_FREE || mqi_slot_state(w) == SLOT_TOMB ? 0 : mqi_expiry(s, i, w);
+		if (over && over <= mqi_wall_ns()) fail("slot %u keeps a message that is over", i);
+		if (mqi_slot_state(w) == SLOT_TOMB && world.capacity[0] == 2) fail("slot %u is a tomb although nothing waits before it", i);
+	}
+	ledger_check();
+}
+
+/* One died while it took out the first message, the payload's share given back, or not. */
+static void expirer_is_dead(void)
+{
+	mqshm_t *victim;
+	mqshm_sub_t *s;
+	two_for_a_while();
+	int rc = mqt_attach(world.fd, VICTIM, &victim);
+	if (rc == MQSHM_OK) rc = mqshm_sub_open(victim, "g0", 2, &s);
+	if (rc != MQSHM_OK) fail("a victim: %s", mqshm_reason());
+	uint32_t first = 0;
+	while (mqi_slot_state(s->slots[first].word) != SLOT_OFFER) first++;
+	mqi_touch(s);
+	mqi_store_rlx(&s->slots[first].word, mqi_slot_word(SLOT_EXPIRING, victim->peer, mqi_slot_gen(s->slots[first].word) + 1, 0));
+	mqt_die(VICTIM, true);
+}
+static void reap_and_fire(void) { reap(), clock_advance(11), fire(); }
+
+/* ---- watching ---- */
+
+static void watch_until_quiet(void)
+{
+	int rc = MQSHM_OK;
+	for (unsigned rounds = 0; rounds < 6 && rc == MQSHM_OK; rounds++) rc = mqshm_watch(world.handle[me()], 45000000);
+	if (rc != MQSHM_OK && rc != MQSHM_TIMEOUT) fail("watching: %d, %s", rc, mqshm_reason());
+}
+/* A delay that was just fired, by who did so in time. */
+static void fired_at_most_late(const void *word, uint64_t late_ms)
+{
+	const struct mqshm_sub *s = world.sub[SURVIVOR][0];
+	for (uint32_t i = 0; i < s->capacity; i++) {
+		uint64_t w = s->slots[i].word, time = s->times[i];
+		if (word != &s->slots[i].word || mqi_slot_state(w) != SLOT_AGAIN || mqi_lease_tag(time) + 1 != mqi_slot_gen(w)) continue;
+		if (mqi_lease_ms(time) + late_ms < clock_ms())
+			fail("%c slept %llu ms past the time of slot %u", 'a' + me(), (unsigned long long)(clock_ms() - mqi_lease_ms(time)), i);
+	}
+}
+static void fired_in_time(const void *word) { fired_at_most_late(word, 2); }
+/* One of two watchers may not be rung, and sleeps for a nap. */
+static void fired_within_a_nap(const void *word) { fired_at_most_late(word, 55); }
+static void one_held(void)
+{
+	prepared(3, &(struct group){.capacity = 3, .cells = 4}, 1, 0, 1);
+	put(0, SMALL);
+	hold(2, 0);
+}
+static void two_held(void)
+{
+	prepared(3, &(struct group){.capacity = 3, .cells = 4}, 1, 0, 1);
+	put(0, SMALL);
+	put(1, LARGE);
+	hold(1, 0);
+	hold(2, 0);
+}
+static void give_mine_back_for_later(void)
+{
+	mqshm_delivery d = held[me()];
+	give_back(&d, me() == 1 ? 9 : 5);
 }
 
 /* ---- dropping, purging, closing ---- */
@@ -279,8 +453,7 @@ static void in_memory_of_somebody(const void *word)
 
 /* ---- deaths ---- */
 
-/* One that is dead already holds a message. Its number is the first that who comes next can have. */
-#define VICTIM 20u
+/* One that is dead already holds a message. */
 static void one_is_dead(void)
 {
 	mqshm_t *victim;
@@ -486,12 +659,25 @@ const struct program programs[] = {
 	{"again-and-again", 3, 0, 0, two_again, {consume_one, consume_two, give_mine_back}, ledger_check, 0},
 	{"lease-ends", 3, 1, 1, leased, {finish_mine, time_passes, reap_and_consume}, ledger_check, 0},
 	{"lease-extended", 3, 0, 0, leased, {extend_and_finish, time_passes, consume_two}, ledger_check, 0},
+	{"lease-on-a-used-slot", 3, 0, 0, used_slots, {take_and_finish, few_ms_pass, put_small}, ledger_check, 0},
 	{"given-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, consume_two}, ledger_check, 0},
-	{"two-give-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes, take_and_give_back_for_later}, ledger_check, 0},
 	{"commit-and-receive", 3, 0, 0, two_to_commit, {commit_twice, commit_mine, consume_two}, ledger_check, 0},
 	{"commit-dying", 3, 3, 1, two_to_commit, {commit_mine, reap_and_commit_mine, reap_and_consume}, ledger_check, 0},
 	{"commit-reapers-die", 3, 7, 2, two_to_commit, {commit_mine, reap_and_commit_mine, reap}, ledger_check, 0},
 	{"commit-lease-ends", 3, 1, 1, leased_to_commit, {commit_mine, time_passes, reap_and_consume}, ledger_check, 0},
+	{"two-give-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes_and_ticks_go_on, take_and_give_back_for_later}, ledger_check, 0},
+	{"set-beside-what-fires", 3, 0, 0, one_held_one_due, {give_back_for_later, time_passes_and_fires, consume_one}, ledger_check, 0},
+	{"expire-and-receive", 3, 0, 0, two_for_a_while, {time_passes_and_fires, consume_two, put_small_and_large}, ledger_check, 0},
+	{"expire-in-the-middle", 3, 0, 0, middle_for_a_while, {time_passes_and_fires, consume_two, put_two}, ledger_check, 0},
+	{"expire-in-a-small-ring", 3, 0, 0, middle_of_a_small_ring, {time_passes_and_fires, consume_one, put_two}, ledger_check, 0},
+	{"expire-twice-at-once", 3, 0, 0, two_for_a_while, {time_passes_and_fires, time_passes_and_fires, put_for_a_while_and_one}, check_room, 0},
+	{"expire-what-is-given-back", 3, 0, 0, again_for_a_while, {give_mine_back_for_long, time_passes_and_fires, take_and_give_back_twice}, check_room, 0},
+	{"expire-under-repair", 3, 0, 0, expirer_is_dead, {reap_and_fire, reap_and_consume, put_two}, check_room, 0},
+	{"pass-under-repair", 3, 0, 0, expirer_is_dead, {reap, consume_two, put_two}, check_room, 0},
+	{"expirer-dies", 3, 1, 1, middle_for_a_while, {time_passes_and_fires, reap_and_consume, put_two}, check_room, 0},
+	{"expirers-die", 3, 7, 2, two_for_a_while, {time_passes_and_fires, reap_and_fire, put_for_a_while_and_one}, check_room, 0},
+	{"watch-and-set", 3, 0, 0, two_held, {watch_until_quiet, give_mine_back_for_later, give_mine_back_for_later}, ledger_check, fired_in_time},
+	{"watchers-and-set", 3, 1, 1, one_held, {watch_until_quiet, watch_until_quiet, give_mine_back_for_later}, ledger_check, fired_within_a_nap},
 	{"drop-oldest", 3, 0, 0, full_and_dropping, {put_small, put_large, consume_two}, ledger_check, 0},
 	{"drop-oldest-dying", 3, 1, 1, full_and_dropping, {put_large, reap_then_put, consume_two}, ledger_check, 0},
 	{"purge-and-receive", 3, 0, 0, purgeable, {put_small, purge, consume_two}, ledger_check, 0},

@@ -14,6 +14,7 @@ struct message {
 	uint32_t size, invoked, returned;
 	enum publish_state state;
 	int rc;
+	uint64_t over_ms; /* from when on it is not delivered any more; 0: never */
 };
 
 enum fate { HELD, ENDING, GIVING, ENDED, GIVEN, LOST };
@@ -21,7 +22,7 @@ struct taken {
 	uint32_t group, message, invoked, returned, settled, over; /* settling: when that was invoked, and had returned */
 	unsigned consumer, attempt;
 	enum fate fate;
-	uint64_t word, leased_until_ms;
+	uint64_t word, leased_until_ms, not_before_ms; /* the last: given back, to be delivered again */
 	uint32_t slot;
 };
 struct nothing {
