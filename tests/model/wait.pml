@@ -18,14 +18,17 @@
  *          thread to leave clears the bit
  */
 #define PROCS 6
-#if defined(THIRD) || defined(THREADS) || defined(OTHER)
-#ifdef ONE
-#define VICTIM(i) (i != 1 && i < 5)
+#if defined(THREADS) || defined(OTHER)
+#define MORTAL 3        /* a peer's threads die together: who has two of them lives */
+#elif defined(THIRD)
+#define MORTAL 5
 #else
-#define VICTIM(i) (i < 5)
+#define MORTAL 4
 #endif
+#ifdef ONE
+#define VICTIM(i) (i != 1 && i < MORTAL)        /* who is not there cannot forget, and nobody would go on */
 #else
-#define VICTIM(i) (i < 4)
+#define VICTIM(i) (i < MORTAL)
 #endif
 #include "common.pml"
 #ifndef MESSAGES
