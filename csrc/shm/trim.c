@@ -86,14 +86,31 @@ static bool finish(struct mqshm *h)
 	return true;
 }
 
+static bool any_retired(struct mqshm *h)
+{
+	for (uint64_t unit = 1, known = mqi_units_known(h); unit < known; unit++)
+		if (is_retired(h, unit)) return true;
+	return false;
+}
+
+/* Step 0, and whatever was left in between. `wanted`: there is something to retire. */
+static bool may_retire(struct mqshm *h, bool wanted)
+{
+	if (any_retired(h)) return finish(h);
+	if (!wanted) return false;
+	bool idle = mqi_all_idle(h);
+	if (!idle) h->trim_failed_ms = mqi_boot_ms();
+	return idle;
+}
+
 bool mqi_trim_locked(struct mqshm *h)
 {
 	uint64_t known = mqi_units_known(h), committed, use;
-	bool any = false;
-	for (uint64_t unit = 1; unit < known; unit++) {
-		if (is_retired(h, unit)) any = true;
-		else if (mqi_is_chunk(h, unit, &committed) && unused(h, unit, &use)) any |= retire(h, unit);
-	}
+	bool wanted = false, any = any_retired(h);
+	for (uint64_t unit = 1; unit < known && !wanted; unit++) wanted = mqi_is_chunk(h, unit, &committed) && unused(h, unit, &use);
+	if (!may_retire(h, wanted)) return false;
+	for (uint64_t unit = 1; unit < known; unit++)
+		if (mqi_is_chunk(h, unit, &committed) && unused(h, unit, &use)) any |= retire(h, unit);
 	return any && finish(h);
 }
 
@@ -120,14 +137,16 @@ static bool remember(struct mqshm *h, uint64_t known)
 void mqi_trim_idle(struct mqshm *h)
 {
 	uint64_t known = mqi_units_known(h), committed, use;
-	bool any = false;
+	bool wanted = false, any = false;
 	if (!remember(h, known) || !mqi_control_try(h)) return;
 	for (uint64_t unit = 1; unit < known; unit++) {
-		if (is_retired(h, unit)) any = true;
-		else if (!mqi_is_chunk(h, unit, &committed) || !unused(h, unit, &use)) h->use_seen[unit] = 0;
+		if (!mqi_is_chunk(h, unit, &committed) || !unused(h, unit, &use)) h->use_seen[unit] = 0;
 		else if (h->use_seen[unit] != use) h->use_seen[unit] = use;
-		else any |= retire(h, unit);
+		else wanted = true;
 	}
+	if (may_retire(h, wanted))
+		for (uint64_t unit = 1; unit < known; unit++)
+			if (mqi_is_chunk(h, unit, &committed) && unused(h, unit, &use) && h->use_seen[unit] == use) any |= retire(h, unit);
 	if (any) finish(h);
 	mqi_control_unlock(h);
 }
