@@ -1,7 +1,9 @@
-/* Dies, or stops, at every machine instruction. The core is the one that is shipped: no hooks, -O3. A victim is single-
- * stepped n instructions into its operation (a system call counts as one), for every n until the operation is over;
- * then it is killed, and survivors repair and go on; or it stays stopped while survivors go on beside it, and is then
- * let go to finish what it was doing.
+/* Dies, or stops, at every machine instruction. The core is the one that is shipped: no hooks, -O3. A victim is taken n
+ * instructions into its operation (a system call counts as one), for every n until the operation is over; then it is
+ * killed, and survivors repair and go on; or it gets SIGSTOP, survivors go on beside it, and it is then continued and
+ * finishes what it was doing.
+ *
+ * As in crash_points.c, each happens again in the same segment until it has cost no memory.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -12,19 +14,19 @@
 #include <unistd.h>
 
 #include "scenes.h"
+#include "walk.h"
 
 #define NEVER UINT64_MAX
 #define TOO_SLOW 3
-#define SHORT_STEP 7
-#define SHORT_BUDGET 80000    /* steps for one line of the table: where that is too few, every so many-th instruction */
-#define LONG_BUDGET 20000000
-#define LONGEST 2000000 /* instructions of one operation: more is a hang */
+#define SHORT_TRIALS 40      /* for a line of the table */
+#define SLOW_BUDGET 20000000 /* steps for a line where all of them are single: then every so many-th instruction */
 
 /* What is stepped through by default; any scene can be named. */
 static const char *const usual[] = {
 	"publish-inline-warm", "publish-block-warm", "publish-fan3-warm", "publish-batch-warm", "publish-batch-fan3-warm",
 	"publish-inline", "publish-drop-oldest", "receive-inline", "receive-block", "receive-fan3", "ack-inline", "ack-block",
-	"ack-fan3", "ack-fan3-last", "nack-inline", "nack-block", "reap-leases",
+	"ack-fan3", "ack-fan3-last", "nack-inline", "nack-block", "nack-fan3", "receive-lease-ends", "reap-leases",
+	"reap-leases-fan3",
 };
 
 enum way { KILL, STOP };
@@ -37,6 +39,8 @@ static struct {
 	pid_t victim;
 	uint64_t instructions; /* that the victim came to */
 	uint64_t slowest;
+	bool astray, on_foot;  /* it came by another way than before; so now it makes no jumps */
+	struct walk_trace first, later; /* of the scene: in a fresh segment, and when it has happened there before */
 } trial;
 
 static void say_trial(void)
@@ -53,6 +57,7 @@ static void live(struct victim *v)
 	raise(SIGTRAP); /* stands still until the stepper comes */
 	mqi_store_rel(&ledger->began, 1u);
 	victim_act(v);
+	if (mqi_load_acq(&ledger->traced)) raise(SIGTRAP); /* past where it was to be caught */
 	if (trial.way == STOP) {
 		if (v->stage->scene->finish) v->stage->scene->finish(v);
 		if (v->h) mqshm_detach(v->h);
@@ -61,36 +66,36 @@ static void live(struct victim *v)
 
 /* ---- outside ---- */
 
-static bool stopped(int status, int number) { return WIFSTOPPED(status) && WSTOPSIG(status) == number; }
-
-static void step(void)
+/* The victim, n instructions into its operation. False: it was over before, or has to be played again, on foot. */
+static bool caught(struct stage *st, uint64_t n)
 {
+	struct walk_trace *known = st->round ? &trial.later : &trial.first;
 	int status;
-	must(ptrace(PTRACE_SINGLESTEP, trial.victim, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
-	waitpid(trial.victim, &status, 0);
-	must(stopped(status, SIGTRAP), "the victim does not step: status %x, %s", status, ledger->reason);
-}
-
-/* The victim, n instructions into its operation. False: it was over before. */
-static bool stepped(struct stage *st, uint64_t n)
-{
-	int status;
+	ledger->traced = 1;
 	trial.victim = fork_victim(st, live);
 	waitpid(trial.victim, &status, 0);
-	must(stopped(status, SIGTRAP), "the victim does not begin: status %x, %s", status, ledger->reason);
-	while (!mqi_load_acq(&ledger->began)) step();
-	for (trial.instructions = 0; trial.instructions < n && !mqi_load_acq(&ledger->done); trial.instructions++) {
-		must(trial.instructions < LONGEST, "the operation does not end");
-		step();
-	}
-	return !mqi_load_acq(&ledger->done);
+	must(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP, "the victim does not begin: status %x, %s", status, ledger->reason);
+	while (!mqi_load_acq(&ledger->began)) walk_step(trial.victim);
+	bool noting = n == NEVER && walk_can_jump();
+	if (!known->size || noting || trial.on_foot) trial.instructions = walk_steps(trial.victim, n, &ledger->done, noting ? known : NULL);
+	else if (!walk_jump(trial.victim, n, &ledger->done, known, &trial.instructions)) trial.astray = true;
+	return !trial.astray && !mqi_load_acq(&ledger->done);
+}
+
+/* From here on it is a process like any other, and stopped as any other would be. */
+static void stop_victim(void)
+{
+	int status;
+	mqi_store_rel(&ledger->traced, 0u);
+	must(ptrace(PTRACE_DETACH, trial.victim, NULL, (void *)SIGSTOP) == 0, "ptrace: %s", strerror(errno));
+	waitpid(trial.victim, &status, WUNTRACED);
+	must(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "the victim does not stop: status %x, %s", status, ledger->reason);
 }
 
 static void end_victim(int expected)
 {
 	int status;
-	do waitpid(trial.victim, &status, 0);
-	while (WIFSTOPPED(status) && ptrace(PTRACE_CONT, trial.victim, NULL, NULL) == 0);
+	waitpid(trial.victim, &status, 0);
 	must(WIFSIGNALED(status) && WTERMSIG(status) == expected, "the victim ended with status %x: %s", status, ledger->reason);
 	trial.victim = 0;
 }
@@ -108,15 +113,17 @@ static uint64_t play(struct stage *st, bool *inside)
 	uint64_t beside = 0;
 	stage_fill(st);
 	watch(120);
-	*inside = stepped(st, trial.at);
+	*inside |= caught(st, trial.at);
 	watch(10);
-	if (trial.way == KILL) {
+	if (trial.way == KILL || trial.astray) {
 		kill(trial.victim, SIGKILL);
 	} else {
+		stop_victim();
 		beside = go_on(st);
-		must(ptrace(PTRACE_CONT, trial.victim, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
+		kill(trial.victim, SIGCONT);
 	}
 	end_victim(SIGKILL); /* also the end of one that has finished */
+	if (trial.astray) return 0;
 	if (trial.way == STOP) must(ledger->done, "the victim does not finish: %s", ledger->reason);
 	check_result(st);
 	uint64_t took = survive(st);
@@ -125,7 +132,29 @@ static uint64_t play(struct stage *st, bool *inside)
 	return took > beside ? took : beside;
 }
 
-/* One stage for each death: so it is the same again when it is replayed. */
+/* The same in one segment until it has cost no memory: first times may. */
+static uint64_t play_out(const struct scene *scene, bool *inside)
+{
+	struct stage st;
+	struct usage before, now = {0, 0};
+	uint64_t slowest = 0;
+	bool steady = false;
+	stage_open(&st, scene);
+	for (st.round = 0; !steady; st.round++) {
+		before = now;
+		uint64_t took = play(&st, inside);
+		if (trial.astray) break;
+		if (took > slowest) slowest = took;
+		now = usage(&st);
+		steady = st.round > 0 && now.bytes <= before.bytes && now.units <= before.units;
+		must(steady || st.round < ROUNDS, "each time costs %llu bytes and %llu units of address space",
+		     (unsigned long long)(now.bytes - before.bytes), (unsigned long long)(now.units - before.units));
+	}
+	stage_close(&st);
+	return slowest;
+}
+
+/* A stage of its own for each: so it is the same again when it is replayed. */
 static bool try(const struct scene *scene, enum way way, uint64_t at)
 {
 	bool inside = false;
@@ -133,28 +162,43 @@ static bool try(const struct scene *scene, enum way way, uint64_t at)
 	trial.scene = scene;
 	trial.way = way;
 	trial.at = at;
-	for (unsigned slow = 0; took >= PATIENCE_NS; slow++) {
-		struct stage st;
+	trial.on_foot = false;
+	for (unsigned slow = 0; took >= PATIENCE_NS;) {
 		must(slow < TOO_SLOW, "the survivors took over %llu ms, %u times", PATIENCE_NS / 1000000, TOO_SLOW);
-		stage_open(&st, scene);
-		took = play(&st, &inside);
-		stage_close(&st);
+		trial.astray = inside = false;
+		took = play_out(scene, &inside);
+		if (trial.astray) took = NEVER, trial.on_foot = true;
+		else slow++;
 	}
 	if (took > trial.slowest) trial.slowest = took;
 	return inside;
 }
 
+/* The whole operation, on foot; from here on it is known how to get anywhere in it. */
+static uint64_t learn(const struct scene *scene, enum way way)
+{
+	walk_forget(&trial.first);
+	walk_forget(&trial.later);
+	try(scene, way, NEVER);
+	uint64_t later = trial.instructions;
+	return trial.first.size > later ? trial.first.size : later;
+}
+
 static void run(const struct scene *scene, enum way way, bool thorough)
 {
-	uint64_t start = now_ns(), at = 0, trials = 0;
+	uint64_t start = now_ns(), at = 0, trials = 0, on_foot = 0, by = 1;
 	trial.slowest = 0;
-	try(scene, way, LONGEST);
-	uint64_t all = trial.instructions, by = all * all / 2 / (thorough ? LONG_BUDGET : SHORT_BUDGET);
+	uint64_t all = learn(scene, way);
+	if (!thorough) by = all / SHORT_TRIALS;
+	else if (!walk_can_jump()) by = all * all / 2 / SLOW_BUDGET;
 	if (by == 0) by = 1;
-	if (!thorough && by < SHORT_STEP) by = SHORT_STEP;
-	for (bool inside = true; inside; at += by, trials++) inside = try(scene, way, at);
-	printf("%-28s %6s %12llu %6llu %8llu %8.1f %12.1f\n", scene->name, way_name[way], (unsigned long long)all,
-	       (unsigned long long)by, (unsigned long long)trials, (double)(now_ns() - start) / 1e9, (double)trial.slowest / 1e6);
+	for (bool inside = true; inside; at += by, trials++) {
+		inside = try(scene, way, at);
+		on_foot += trial.on_foot;
+	}
+	printf("%-28s %6s %12llu %6llu %8llu %8llu %8.1f %12.1f\n", scene->name, way_name[way], (unsigned long long)all,
+	       (unsigned long long)by, (unsigned long long)trials, (unsigned long long)on_foot, (double)(now_ns() - start) / 1e9,
+	       (double)trial.slowest / 1e6);
 	fflush(stdout);
 }
 
@@ -195,13 +239,16 @@ int main(int argc, char **argv)
 	}
 	say_where = say_trial;
 	support_begin();
-	if (at == NEVER) printf("%-28s %6s %12s %6s %8s %8s %12s\n", "scene", "way", "instructions", "every", "trials", "seconds", "slowest, ms");
+	if (at == NEVER)
+		printf("%-28s %6s %12s %6s %8s %8s %8s %12s\n", "scene", "way", "instructions", "every", "trials", "on foot", "seconds",
+		       "slowest, ms");
 	for (unsigned i = 0; i < (only ? 1 : sizeof usual / sizeof *usual); i++) {
 		const struct scene *scene = only ? only : scene_named(usual[i]);
 		for (enum way way = KILL; way <= STOP; way++) {
 			if (!ways[way]) continue;
 			if (at == NEVER) run(scene, way, thorough);
 			else {
+				learn(scene, way);
 				try(scene, way, at);
 				printf("%s holds after %llu instructions: ", scene->name, (unsigned long long)trial.instructions);
 				say_trial();

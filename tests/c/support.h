@@ -22,6 +22,7 @@ struct ledger {
 	/* how far the victim came */
 	uint32_t began, done;     /* its operation; done: it has returned, with result */
 	int32_t result;
+	uint32_t traced;          /* it is to stop by itself at the end of its operation */
 	uint32_t beside;          /* survivors worked while it stood still */
 	uint32_t settled;         /* an ack has returned, whatever came after it */
 	uint64_t points;          /* hooks passed */
