@@ -82,15 +82,33 @@ static bool finish(struct mqshm *h)
 	return true;
 }
 
+static bool any_retired(struct mqshm *h)
+{
+	struct mqi_chunk c;
+	for (uint64_t unit = 1, known = mqi_units_known(h); unit < known; unit++)
+		if (is_retired(h, unit, &c)) return true;
+	return false;
+}
+
+/* Step 0, and whatever was left in between. `wanted`: there is something to retire. */
+static bool may_retire(struct mqshm *h, bool wanted)
+{
+	if (any_retired(h)) return finish(h);
+	if (!wanted) return false;
+	bool idle = mqi_all_idle(h);
+	if (!idle) h->trim_failed_ms = mqi_boot_ms();
+	return idle;
+}
+
 bool mqi_trim_locked(struct mqshm *h)
 {
 	uint64_t known = mqi_units_known(h), use;
 	struct mqi_chunk c;
-	bool any = false;
-	for (uint64_t unit = 1; unit < known; unit++) {
-		if (is_retired(h, unit, &c)) any = true;
-		else if (mqi_is_chunk(h, unit, &c) && unused(h, unit, &c, &use)) any |= retire(h, unit);
-	}
+	bool wanted = false, any = any_retired(h);
+	for (uint64_t unit = 1; unit < known && !wanted; unit++) wanted = mqi_is_chunk(h, unit, &c) && unused(h, unit, &c, &use);
+	if (!may_retire(h, wanted)) return false;
+	for (uint64_t unit = 1; unit < known; unit++)
+		if (mqi_is_chunk(h, unit, &c) && unused(h, unit, &c, &use)) any |= retire(h, unit);
 	return any && finish(h);
 }
 
@@ -118,14 +136,16 @@ void mqi_trim_idle(struct mqshm *h)
 {
 	uint64_t known = mqi_units_known(h), use;
 	struct mqi_chunk c;
-	bool any = false;
+	bool wanted = false, any = false;
 	if (!remember(h, known) || !mqi_control_try(h)) return;
 	for (uint64_t unit = 1; unit < known; unit++) {
-		if (is_retired(h, unit, &c)) any = true;
-		else if (!mqi_is_chunk(h, unit, &c) || !unused(h, unit, &c, &use)) h->use_seen[unit] = 0;
+		if (!mqi_is_chunk(h, unit, &c) || !unused(h, unit, &c, &use)) h->use_seen[unit] = 0;
 		else if (h->use_seen[unit] != use) h->use_seen[unit] = use;
-		else any |= retire(h, unit);
+		else wanted = true;
 	}
+	if (may_retire(h, wanted))
+		for (uint64_t unit = 1; unit < known; unit++)
+			if (mqi_is_chunk(h, unit, &c) && unused(h, unit, &c, &use) && h->use_seen[unit] == use) any |= retire(h, unit);
 	if (any) finish(h);
 	mqi_control_unlock(h);
 }
