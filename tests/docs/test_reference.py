@@ -67,10 +67,7 @@ def test_every_verb_is_there_with_its_options():
 
 
 def _parsers() -> dict[str, argparse.ArgumentParser]:
-    parser = argparse.ArgumentParser()
-    verbs = parser.add_subparsers()
-    for group in (cli.look, cli.traffic, cli.upkeep, cli.bench, cli.demo):
-        group.add_verbs(verbs)
+    (verbs,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(verbs.choices)
 
 
