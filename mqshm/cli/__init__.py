@@ -15,14 +15,18 @@ from mqshm.cli import bench, completion, config, demo, dlq, look, supervise, top
 from mqshm.errors import MQError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, 1 with a line on stderr, 2 for a wrong command line, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="mqshm", description="Message brokers in this machine's shared memory.")
-    parser.add_argument("--version", action="version", version=f"mqshm {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="mqshm", description="Message brokers in this machine's shared memory.")
+    made.add_argument("--version", action="version", version=f"mqshm {__version__}")
+    verbs = made.add_subparsers(metavar="VERB", required=True)
     for group in (supervise, look, top, config, traffic, dlq, upkeep, bench, demo, completion):
         group.add_verbs(verbs)
-    chosen = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, 1 with a line on stderr, 2 for a wrong command line, 130 for Ctrl-C."""
+    chosen = parser().parse_args(arguments)
     if sys.stdout is None:  # its descriptor may be the next file that is opened
         return _failed("stdout is closed, so there is nowhere to print: use >/dev/null")
     if isinstance(sys.stdout, io.TextIOWrapper):

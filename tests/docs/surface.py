@@ -36,7 +36,9 @@ def members(name: str) -> dict[str, str]:
     """Of a class: each public member, with its signature where it is a method, its default where it is a field."""
     node = _find(getattr(mqshm, name).__module__, name)
     assert isinstance(node, ast.ClassDef)
-    found = dict(_members(name, node))
+    found: dict[str, str] = {}
+    for member, text in _members(name, node):
+        found[member] = text or found.get(member, "")  # a declared method stays one where another is put in its place
     if name in _LENT:
         module, lender, verbs = _LENT[name]
         lent = _find(module, lender)
@@ -86,8 +88,8 @@ def _statements(node: ast.ClassDef) -> Iterator[ast.stmt]:
 def _set_on_self(init: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     """Attributes; a method that is put in the place of a declared one is none."""
     for each in ast.walk(init):
-        if isinstance(each, ast.Assign) and isinstance(each.value, (ast.Name, ast.Call, ast.Constant)):
-            for target in each.targets:
+        if isinstance(each, (ast.Assign, ast.AnnAssign)):
+            for target in each.targets if isinstance(each, ast.Assign) else [each.target]:
                 owner, _, name = ast.unparse(target).rpartition(".")
                 if owner == "self" and not name.startswith("_"):
                     yield name

@@ -33,5 +33,15 @@ def test_every_page_is_in_the_index():
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
+def test_every_dependency_is_explained_with_its_range():
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    needed = re.findall(r'"([a-z-]+)>=([0-9.]+)', project)
+    assert len(needed) > 6
+    for name, least in needed:
+        row = next((line for line in page.splitlines() if line.startswith("|") and name in line.split("|")[1]), "")
+        assert re.search(rf"\b{re.escape(least)}\b", row), f"{name} {least}"
+
+
 def test_the_readme_leads_to_the_index():
     assert "docs/README.md" in _LINK.findall((ROOT / "README.md").read_text())
