@@ -3,25 +3,29 @@
 One helper thread for each loop and broker sleeps in the core on behalf of all the tasks that wait, and writes an
 eventfd that the loop watches; the loop polls nothing. The thread only says "look": the message itself is taken by the
 task, so that a task that is cancelled has taken none. Thread and descriptor are there only while somebody waits.
+
+asyncio itself is imported by who uses it: it is a third of the time that the rest of mqshm takes to import.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import os
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mqshm._native import ffi, lib
 from mqshm.errors import BrokerClosed, NoRoom
 from mqshm.segment import Attachment
 
-_Future = asyncio.Future
+if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+
+    _Future = asyncio.Future
 _Source = tuple[Any, Any]  # a receiver, and the core's subscription that it receives from
 _IDLE_SECONDS = 1.0
 _ROOM_SLICE_NS = 20_000_000
@@ -46,6 +50,8 @@ class _Watcher:
         weakref.finalize(self, os.close, self.event)
 
     async def wait(self, source: _Source, timeout: float | None) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         future: _Future[None] = loop.create_future()
         with self.lock:
@@ -74,7 +80,9 @@ class _Watcher:
         if source in self.wanted and not self.wanted[source]:
             del self.wanted[source]
             if not self.wanted:
-                asyncio.get_running_loop().remove_reader(self.event)
+                loop = self.loop()
+                assert loop is not None  # it is the one that runs this
+                loop.remove_reader(self.event)
 
     def _look(self) -> None:
         """In the loop: one task for each subscription that has something. Where more is there, the thread, which looks
@@ -148,6 +156,8 @@ _watchers: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Attachment, 
 
 async def message_may_be_there(attachment: Attachment, receiver: Any, core: Any, timeout: float | None) -> None:
     """Until the subscription may have a message, or the time is over, or for no reason."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     watchers = _watchers.setdefault(loop, weakref.WeakKeyDictionary())
     watcher = watchers.get(attachment)
@@ -168,6 +178,8 @@ async def publish_when_room(
         except NoRoom:
             if ends is not None and time.monotonic() >= ends:
                 raise
+            import asyncio
+
             code = await asyncio.get_running_loop().run_in_executor(_room_thread(), _wait_room, attachment, topic)
             if code in (lib.MQSHM_FULL, lib.MQSHM_NO_MEMORY):  # configured to reject
                 raise
@@ -185,6 +197,6 @@ _executors: dict[int, concurrent.futures.Executor] = {}
 
 def _room_thread() -> concurrent.futures.Executor:
     """One for the process; threads do not survive a fork."""
-    return _executors.setdefault(
-        os.getpid(), concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="mqshm-room")
-    )
+    from concurrent.futures import ThreadPoolExecutor
+
+    return _executors.setdefault(os.getpid(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="mqshm-room"))

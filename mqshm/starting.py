@@ -18,6 +18,7 @@ from mqshm.errors import InvalidConfig, Timeout
 from mqshm.segment import Attachment
 
 _PATIENCE = 5.0
+_NO = ("0", "no", "off", "false")
 _PROGRAM = Path(__file__).parent / "supervisor" / "__main__.py"
 
 
@@ -25,7 +26,7 @@ def wanted(asked: bool | None) -> bool:
     """What `supervisor=` of connect means: None is yes, but where the environment has MQSHM_SUPERVISOR=0."""
     if asked is not None and not isinstance(asked, bool):
         raise InvalidConfig(f"supervisor is True, False or None, not {asked!r}")
-    return os.environ.get("MQSHM_SUPERVISOR") != "0" if asked is None else asked
+    return os.environ.get("MQSHM_SUPERVISOR", "").lower() not in _NO if asked is None else asked
 
 
 def ensure(attachment: Attachment, asked: bool | None) -> None:

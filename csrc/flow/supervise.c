@@ -12,8 +12,9 @@
 #include "shm/event.h"
 #include "shm/reach.h"
 
-#define SPACING_MS 250u /* between two starts: twice as long after each that did not lead to an election ... */
-#define MOST_TRIES 8u   /* ... up to a minute */
+#define SPACING_MS 250u  /* between an election and the next start */
+#define PATIENCE_MS 1000u /* until one that was started is taken to have failed; twice as long after each that was ... */
+#define MOST_TRIES 7u    /* ... up to a minute. More of them at once would only slow each other down */
 
 static int forked(void) { return mqi_fail(MQSHM_FORKED, "the broker was opened by the parent process"); }
 
@@ -46,7 +47,7 @@ void mqi_supervisor_ring(struct mqshm *h)
 static bool claim_start(struct mqshm *h)
 {
 	uint64_t was = mqi_load_acq(&h->hdr->started), now = mqi_boot_ms(), tries = was & 0xffff;
-	uint64_t wait = (uint64_t)SPACING_MS << (tries < MOST_TRIES ? tries : MOST_TRIES);
+	uint64_t wait = tries == 0 ? SPACING_MS : (uint64_t)PATIENCE_MS << ((tries < MOST_TRIES ? tries : MOST_TRIES) - 1);
 	if (was && now >= was >> 16 && now - (was >> 16) < wait) return false;
 	return mqi_cas64(&h->hdr->started, was, started(now, tries < MOST_TRIES ? tries + 1 : tries));
 }

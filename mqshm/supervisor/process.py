@@ -35,6 +35,7 @@ def detached(name: str) -> int:
         try:
             with attachment.use() as handle:
                 if lib.mqshm_supervise(handle) != lib.MQSHM_OK:
+                    log.event("not elected", broker=name)
                     return 0
                 return _Reign(attachment, handle, caught, True).run()
         finally:

@@ -98,11 +98,11 @@ def test_signals_that_the_user_ignores_or_blocks_are_not_the_supervisors(name):
         signal.signal(signal.SIGUSR1, previous)
 
 
-@pytest.mark.parametrize("asked", [False, None])
-def test_a_user_that_wants_none_starts_none(name, asked, monkeypatch):
-    if asked is None:
-        monkeypatch.setenv("MQSHM_SUPERVISOR", "0")
-    with mqshm.connect(name, supervisor=asked) as broker:
+@pytest.mark.parametrize("environment", [None, "0", "False"])
+def test_a_user_that_wants_none_starts_none(name, environment, monkeypatch):
+    if environment is not None:
+        monkeypatch.setenv("MQSHM_SUPERVISOR", environment)
+    with mqshm.connect(name, supervisor=False if environment is None else None) as broker:
         assert broker.subscribe("a").receive(timeout=0.6) is None
         assert supervisors(name) == []
         assert name in mqshm.list_brokers()
