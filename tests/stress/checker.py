@@ -26,6 +26,7 @@ taken       A redelivery has a reason: the attempt before was nacked, dropped, l
 vanished    Whoever was not killed says that it ends, and no operation raises what it may not.
 together    A publish that did not return is in all its groups or in none; a publish that was refused is in none. The
             same of a transaction: all of its messages and acks have happened, or nothing of it.
+dead        See burial.py.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from tests.stress import burial
 from tests.stress.history import Event
 from tests.stress.ledger import FOREVER, NONE, TIMEOUT, Delivery, Finding, Ledger, Publication, Sub, Together, gather
 from tests.stress.report import Violation, violation
@@ -55,6 +57,7 @@ def check(events: Mapping[str, Sequence[Event]]) -> list[Violation]:
         findings += _priority(sub)
         findings += _complete(ledger, sub, now)
     findings += _together(ledger, now)
+    findings += burial.dead(ledger, events)
     return [violation(ledger, events, each) for each in findings[:20]]
 
 
