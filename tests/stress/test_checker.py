@@ -317,6 +317,18 @@ def test_an_attempt_that_nobody_had_is_a_violation(story):
     assert story.kinds() == []
 
 
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+def test_a_receive_that_outlasts_its_lease_may_have_had_an_attempt(story, seconds):
+    story.group("t", ("t",), ack=TIMEOUT, ack_timeout=0.5)
+    story.publish("p-1", 1, topic="t")
+    story("d", "receive", "t", 1)
+    story.later(seconds)
+    story("d", "received", "t", [])
+    story.receive("p-1", 1, attempt=2, sub="t", topic="t")
+    story.settle(1, attempt=2, sub="t")
+    assert story.kinds() == (["attempts"] if seconds < 0.5 else [])
+
+
 def test_nothing_is_taken_from_the_living(story):
     story.publish("p-1", 1)
     story.receive("p-1", 1)
