@@ -280,7 +280,7 @@ def _counted(ledger: Ledger, sub: Sub, gone: Sequence[Publication]) -> Iterator[
     nacks = sum(each.verb == "nack" and each.outcome == "done" for each in ends)
     for what, here, there, slack in (
         ("are gone", len(gone), counted, unclear),
-        ("were delivered", received, counters["delivered"], 0),
+        ("were delivered", received, counters["delivered"], sub.slow_receives),
         ("were settled", received if sub.ack == NONE else acks, counters["settled"], unclear),
         ("were nacked", nacks, counters["nacked"], None),
     ):
