@@ -20,12 +20,14 @@ priority    Where a message of a higher priority was there before a receive bega
             delay), and was first received by a call that began after that receive had returned, it gave nothing lower.
 twice       No attempt of a message is delivered twice, none comes after an ack or reject that returned done, and at
             most one of those returns done.
-attempts    Attempts are 1, 2, 3 ...; each one missing is of a receive that never returned.
+attempts    Attempts are 1, 2, 3 ...; each one missing is of a receive that never returned, or that lasted longer than
+            a lease which ends by itself: who is stopped in it comes back without the message.
 taken       A redelivery has a reason: the attempt before was nacked, dropped, lost by a process that was killed or
             left, or its lease ran out, not before its time; a delay is kept, too.
 vanished    Whoever was not killed says that it ends, and no operation raises what it may not.
 together    A publish that did not return is in all its groups or in none; a publish that was refused is in none. The
             same of a transaction: all of its messages and acks have happened, or nothing of it.
+dead        See burial.py.
 """
 
 from __future__ import annotations
@@ -35,12 +37,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from tests.stress import burial
 from tests.stress.history import Event
-from tests.stress.ledger import FOREVER, NONE, TIMEOUT, Delivery, Finding, Ledger, Publication, Sub, Together, gather
+from tests.stress.ledger import (
+    FOREVER,
+    NONE,
+    ROUNDING,
+    TIMEOUT,
+    Delivery,
+    Finding,
+    Ledger,
+    Publication,
+    Sub,
+    Together,
+    gather,
+)
 from tests.stress.report import Violation, violation
 
-ROUNDING = 10_000_000
-"""ns by which the broker's clocks (milliseconds, coarse) may differ from the histories'."""
 _GIVES_BACK = ("nack", "drop")
 _ENDS = ("ack", "reject")
 
@@ -55,6 +68,7 @@ def check(events: Mapping[str, Sequence[Event]]) -> list[Violation]:
         findings += _priority(sub)
         findings += _complete(ledger, sub, now)
     findings += _together(ledger, now)
+    findings += burial.dead(ledger, events)
     return [violation(ledger, events, each) for each in findings[:20]]
 
 
@@ -85,7 +99,7 @@ def _once(ledger: Ledger, sub: Sub) -> Iterator[Finding]:
                 yield Finding("twice", f"attempt {each.attempt} in {sub.name} was settled {len(done)} times", seq)
             if done:
                 final = each
-    if missing > sub.open_receives:
+    if missing > sub.open_receives + sub.slow_receives:
         text = f"{missing} attempts in {sub.name} were delivered to nobody, {sub.open_receives} perhaps to the dead"
         yield Finding("attempts", text)
 
@@ -266,7 +280,7 @@ def _counted(ledger: Ledger, sub: Sub, gone: Sequence[Publication]) -> Iterator[
     nacks = sum(each.verb == "nack" and each.outcome == "done" for each in ends)
     for what, here, there, slack in (
         ("are gone", len(gone), counted, unclear),
-        ("were delivered", received, counters["delivered"], 0),
+        ("were delivered", received, counters["delivered"], sub.slow_receives),
         ("were settled", received if sub.ack == NONE else acks, counters["settled"], unclear),
         ("were nacked", nacks, counters["nacked"], None),
     ):

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,16 +27,16 @@ from typing import Any
 import numpy  # noqa: F401 -- once, and not in each process that is forked
 
 import mqshm
-from mqshm import _native
+from mqshm import _native, deadletters
 from tests.stress import checker, history, plan, worker
 from tests.stress.history import SUFFIX, Writer
 
 PROCESSES, SINKS, MOST = 8, 2, 12
 PR_SET_CHILD_SUBREAPER = 36
 DEADLINE = 30.0
-GROWTH = 1 << 20
-"""Bytes that a broker at rest may take more than after its first shift, for the counters of more processes at once, and
-for what its rings had not used by then."""
+GROWTH = 12 << 20
+"""Bytes that a broker at rest may take more than after its first shift: for the counters of more processes at once, and
+for the slots and rings of the dead letters, of which there are 65,536."""
 NAP = 0.15
 """Seconds; whoever waits longer than the broker's naps looks for deaths and repairs what they left."""
 COUNTERS = ("published", "delivered", "settled", "redelivered", "nacked", "rejected", "expired", "dropped")
@@ -192,7 +193,7 @@ class Run:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # in a process that has not said yet what it does on them
-        mqshm.connect(self.name, supervisor=False).close()
+        mqshm.connect(self.name, supervisor=False, config=mqshm.Config(dead_letter_topic=plan.DEAD)).close()
         with self.connect() as broker:
             for name, group in plan.GROUPS.items():
                 broker.create_group(name, group.patterns, **group.options())
@@ -256,6 +257,7 @@ class Run:
                 return len(broker.stats().peers) == 1 and not broker.stats().private
 
             until(alone, "the end of all peers and private subscriptions")
+            _bury(broker, log)
             counters = _counters(broker)
             for name, now in counters.items():
                 log("counters", name, {each: now[each] - self.counters[name][each] for each in now})
@@ -281,7 +283,8 @@ class Run:
 
 
 def _counters(broker: mqshm.Broker) -> dict[str, dict[str, int]]:
-    return {name: {each: getattr(of, each) for each in COUNTERS} for name, of in broker.stats().groups.items()}
+    groups = broker.stats().groups
+    return {name: {each: getattr(groups[name], each) for each in COUNTERS} for name in plan.GROUPS}
 
 
 def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
@@ -296,10 +299,20 @@ def _drained(broker: mqshm.Broker, subs: dict[str, Any], log: Writer) -> bool:
                 log("settle", message.seq, "ack", name, [[message.seq, message.attempt]], None)
                 message.ack()
                 log("settled", message.seq, "done")
-    if not any(each.waiting + each.in_flight + each.delayed for each in broker.stats().groups.values()):
+    groups = broker.stats().groups
+    if not any(groups[name].waiting + groups[name].in_flight + groups[name].delayed for name in subs):
         return True
     mqshm.wait(*subs.values(), timeout=NAP)
     return False
+
+
+def _bury(broker: mqshm.Broker, log: Writer) -> None:
+    """Dead letters are written down and removed."""
+    for each in deadletters.browse(broker, 1 << 20, plan.LONGEST):
+        said = [each.id or plan.named(each.data), each.topic, int(each.priority), each.size, zlib.crc32(each.data),
+                plan.mark(each.id, each.key, each.headers)]  # fmt: skip
+        log("dead", said, each.group, each.attempts, each.reason)
+    broker.purge(deadletters.GROUP)
 
 
 def _empty(broker: mqshm.Broker, units: int) -> list[str]:

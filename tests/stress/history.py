@@ -19,6 +19,7 @@ Events, each `[kind, time, ...]` with the time in ns of the monotonic clock, whi
     drained sub                         close sub                closed sub
     leave                               end                      an orderly exit, which gives back what was held
     error text                          what no operation may raise
+    dead [uid, topic, priority, size, crc, mark] group attempts reason      a dead letter, found at the end
     group sub {options}                 kill who        conductor only; the kill is written before it is sent
     counters sub {counters}             what the broker counted for the group in this run
 

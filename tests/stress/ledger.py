@@ -13,6 +13,8 @@ from typing import Any
 from tests.stress.history import Event
 
 FOREVER = 1 << 63
+ROUNDING = 10_000_000
+"""ns by which the broker's clocks (milliseconds, coarse) may differ from the histories'."""
 NONE, REQUIRED, TIMEOUT = range(3)
 
 
@@ -86,6 +88,8 @@ class Sub:
     drained: bool = False
     open_receives: int = 0
     """Messages that may have been received by calls that did not return."""
+    slow_receives: int = 0
+    """Messages whose leases may have ended within a call that returned without them: it was stopped in the middle."""
     counters: dict[str, int] | None = None
     published: list[Publication] = field(default_factory=list)
     deliveries: dict[int, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
@@ -129,6 +133,7 @@ class Ledger:
     findings: list[Finding] = field(default_factory=list)
     together: list[Together] = field(default_factory=list)
     """Transactions that did not return."""
+    shortest_lease: int = 0
     deaths: int = 0
 
 
@@ -151,6 +156,7 @@ def gather(events: Mapping[str, Sequence[Event]]) -> Ledger:
         if process.started and not process.ended and process.killed == FOREVER:
             ledger.findings.append(Finding("vanished", f"process {process.who} ended without a word"))
     unfinished = {who: _publications(ledger, who, log) for who, log in events.items()}
+    ledger.shortest_lease = _shortest_lease(ledger)
     for who, log in events.items():
         _deliveries(ledger, who, log, unnamed, unfinished[who])
     for delivery, seen in unnamed:
@@ -250,27 +256,36 @@ def _deliveries(
                 ledger.subs[rest[0]].deliveries[delivery.seq].append(delivery)
                 if not _recognise(ledger, delivery, seen):
                     unnamed.append((delivery, seen))
+            sub = ledger.subs[rest[0]]
+            if sub.ack == TIMEOUT and time - asked[2] >= ledger.shortest_lease:
+                sub.slow_receives += asked[1] - len(rest[1])
             asked = None
         elif kind == "settle":
-            op, verb, sub, which, argument = rest
+            op, verb, name, which, argument = rest
             calls[op] = []
             for seq, attempt in which:
                 made = Settle(verb, time, argument)
                 calls[op].append(made)
-                mine[sub, seq, attempt].settles.append(made)
-                settled[op] = mine[sub, seq, attempt]
+                mine[name, seq, attempt].settles.append(made)
+                settled[op] = mine[name, seq, attempt]
         elif kind == "transaction" and rest[0] in unfinished:
             ledger.together.append(Together(unfinished[rest[0]], [settled[op] for op in rest[1]]))
         elif kind == "settled":
             _settled(calls.pop(rest[0]), rest[1], time)
         elif kind == "look":
-            sub, seq, attempt, crc = rest
-            publication = mine[sub, seq, attempt].publication
+            name, seq, attempt, crc = rest
+            publication = mine[name, seq, attempt].publication
             if publication is not None and publication.said[4] != crc:
-                text = f"a view of it changed while it was held, after attempt {attempt} in {sub}"
+                text = f"a view of it changed while it was held, after attempt {attempt} in {name}"
                 ledger.findings.append(Finding("view", text, seq))
     if asked is not None:
         ledger.subs[asked[0]].open_receives += asked[1]
+
+
+def _shortest_lease(ledger: Ledger) -> int:
+    """ns, less what clocks differ by."""
+    leases = {sub.ack_timeout for sub in ledger.subs.values()} | {each.said[8] for each in ledger.publications.values()}
+    return int(min((each for each in leases if each), default=0.0) * 1e9) - ROUNDING
 
 
 def _settled(calls: Sequence[Settle], outcome: Any, time: int) -> None:

@@ -11,8 +11,8 @@ from mqshm import AckPolicy
 
 MARK = 16
 """Bytes at the start of a payload that name it; a shorter one has no room for its name."""
-_LONGEST = 400_000
-_noise = random.Random(0).randbytes(_LONGEST + (1 << 16))
+LONGEST = 400_000
+_noise = random.Random(0).randbytes(LONGEST + (1 << 16))
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,19 @@ GROUPS = {
     "newest": Group(("metrics.*",), buffer_size=32, overflow="drop_new"),
     "strict": Group(("jobs.b", "metrics.cpu"), max_attempts=3),
 }
+DEAD = "given.up"
+"""Dead-letter topic, which none of the patterns matches."""
 TOPICS = ("lone", "lone", "alone.timed", "orders.eu", "orders.us", "orders.eu.big", "jobs.a", "jobs.b", "events",
           "events.in", "metrics.cpu", "metrics.disk", "nobody.listens")  # fmt: skip
-PRIVATE_PATTERNS = (("orders.*",), ("orders.#", "lone"), ("jobs.a",), ("#",), ("events.*", "metrics.cpu"))
+PRIVATE_PATTERNS = (
+    ("orders.*",),
+    ("orders.#", "lone"),
+    ("jobs.a",),
+    ("events.#", "metrics.*", "alone.*"),
+    ("events.*", "metrics.cpu"),
+)
 PRIORITIES = (0, 10, 20, 20, 20, 30, 40)
-_SIZES = ((0, 15), (16, 72), (16, 72), (16, 72), (73, 2000), (2000, 20_000), (20_000, _LONGEST))
+_SIZES = ((0, 15), (16, 72), (16, 72), (16, 72), (73, 2000), (2000, 20_000), (20_000, LONGEST))
 
 
 def size(dice: random.Random, large: float = 1.0) -> int:

@@ -317,6 +317,18 @@ def test_an_attempt_that_nobody_had_is_a_violation(story):
     assert story.kinds() == []
 
 
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+def test_a_receive_that_outlasts_its_lease_may_have_had_an_attempt(story, seconds):
+    story.group("t", ("t",), ack=TIMEOUT, ack_timeout=0.5)
+    story.publish("p-1", 1, topic="t")
+    story("d", "receive", "t", 1)
+    story.later(seconds)
+    story("d", "received", "t", [])
+    story.receive("p-1", 1, attempt=2, sub="t", topic="t")
+    story.settle(1, attempt=2, sub="t")
+    assert story.kinds() == (["attempts"] if seconds < 0.5 else [])
+
+
 def test_nothing_is_taken_from_the_living(story):
     story.publish("p-1", 1)
     story.receive("p-1", 1)
@@ -402,6 +414,58 @@ def test_a_transaction_that_did_not_return_has_happened_or_not(story, first, sec
     whole = {(first, second, acked)} <= {("received", "received", "gone"), ("lost", "lost", "again")}
     assert bool(story.kinds()) != whole
     assert set(story.kinds()) <= {"together"}
+
+
+def bury(story: Story, uid: str = "p-1", attempts: int = 1, reason: str = "no good", size: int = 100) -> None:
+    story("drain", "dead", [uid, "a", 20, size, 7, 0], "g", attempts, reason)
+
+
+def test_what_is_rejected_has_a_dead_letter(story):
+    story.publish("p-1", 1)
+    story.receive("p-1", 1)
+    story.settle(1, verb="reject")
+    bury(story)
+    assert story.kinds() == []
+
+
+@pytest.mark.parametrize("wrong", [{"uid": "p-2"}, {"attempts": 2}, {"size": 99}, {"reason": "max_attempts"}])
+def test_a_dead_letter_of_something_else_is_a_violation(story, wrong):
+    story.publish("p-1", 1)
+    story.receive("p-1", 1)
+    story.settle(1, verb="reject")
+    bury(story, **wrong)
+    assert set(story.kinds()) == {"dead"}
+
+
+def test_nothing_dies_twice_or_after_an_ack(story):
+    story.publish("p-1", 1)
+    story.receive("p-1", 1)
+    story.settle(1, verb="reject")
+    bury(story)
+    bury(story)
+    assert story.kinds() == ["dead"]
+    story.publish("p-2", 2)
+    story.receive("p-2", 2)
+    story.settle(2)
+    bury(story, "p-2", reason="max_attempts", attempts=5)
+    assert set(story.kinds()) == {"dead"}
+    assert any("p-2" in each.text for each in checker.check(story.told()))
+
+
+@pytest.mark.parametrize("buried", [True, False])
+def test_what_used_up_its_attempts_has_a_dead_letter(buried):
+    story = Story()
+    story.group(max_attempts=1)
+    story.publish("p-0", 7)
+    story.receive("p-0", 7)
+    story.settle(7, verb="reject")
+    bury(story, "p-0")
+    story.publish("p-1", 1)
+    story.receive("p-1", 1)
+    story.settle(1, verb="nack")
+    if buried:
+        bury(story, reason="max_attempts")
+    assert story.kinds() == ([] if buried else ["dead"])
 
 
 def test_a_view_stays_as_it_is(story):
