@@ -186,11 +186,16 @@ static void do_receive_batch(struct tape *t)
 
 static void do_receive_flat(struct tape *t)
 {
-	static mqshm_delivery room[64];
-	mqshm_sub_t *s = draw_view(t);
-	if (!s) return;
-	int64_t rc = mqshm_receive_flat(s, room, sizeof room);
-	must(rc <= (int64_t)sizeof room && rc > -(int64_t)WORK_RESULTS, "a size that is none: %lld", (long long)rc);
+	static union {
+		mqshm_flat flat;
+		unsigned char bytes[4096];
+	} room;
+	room.flat.sub = draw_view(t);
+	room.flat.room = sizeof room - sizeof room.flat;
+	if (!room.flat.sub) return;
+	int rc = mqshm_receive_flat(&room.flat);
+	if (rc > 0) saw(rc);
+	else must(rc == 0 || (uint64_t)-(int64_t)rc <= room.flat.room, "a size that is none: %d", rc);
 }
 
 static void do_settle(struct tape *t)
