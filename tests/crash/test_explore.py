@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-C = Path(__file__).parents[1] / "c"
-
-
-def needs(*tools: str) -> None:
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found")
-
-
-def make(room: str, build: Path, *arguments: str) -> None:
-    built = subprocess.run(["make", f"BUILD={build}", *arguments], cwd=C / room, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-
-
-def run(*command: str | Path, **environment: str) -> None:
-    result = subprocess.run(
-        list(map(str, command)), cwd=C / "threads", capture_output=True, text=True, env={**os.environ, **environment}
-    )
-    print(result.stdout)
-    assert result.returncode == 0, result.stdout + result.stderr
+from tests.crash.programs import C, make, needs, run
 
 
 def test_no_schedule_and_no_death_loses_or_doubles_a_message(tmp_path: Path) -> None:
     needs("make", "gcc")
-    make("explore", tmp_path, "CC=gcc", "CFLAGS=-O2")
+    make(C / "explore", tmp_path, "CC=gcc", "CFLAGS=-O2")
     run(tmp_path / "explore", "--short")
 
 
@@ -51,12 +30,13 @@ def test_threads_that_come_and_go_and_die_are_clean(sanitizer: str, deaths: bool
     if not can_sanitize(sanitizer, tmp_path):
         pytest.skip(f"clang has no working -fsanitize={sanitizer} here")
     program = tmp_path / f"threads-{sanitizer}"
-    make("threads", tmp_path, str(program))
+    make(C / "threads", tmp_path, str(program))
     run(
         program,
         *(["--deaths"] if deaths else []),
         "--seconds",
         "3",
+        where=C / "threads",
         TSAN_OPTIONS="suppressions=suppressions.txt halt_on_error=1",
         # Who dies while it allocates leaks: that is no fault of the core's.
         ASAN_OPTIONS=f"detect_leaks={int(not deaths)}",
