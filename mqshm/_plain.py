@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
@@ -95,8 +96,9 @@ def _reader(*fields: str) -> Callable[[bytes], tuple[Any, ...]]:
 
 
 _read_sizes = _reader("id_size", "headers_size", "key_size")
-_at = {name: field.offset for name, field in ffi.typeof("mqshm_flat").fields}
-_read_short = Struct(f"{_at['head']}x{_HEAD}s{1 + 255}p").unpack_from  # `size` and `data` as Pascal had strings
+# Of a mqshm_flat: the delivery, and `size` and `data` as strings were in Pascal.
+_short = Struct(f"{ffi.offsetof('mqshm_flat', 'head')}x{_HEAD}s{1 + 255}p")
+_read_short = _short.unpack
 
 
 def _field(name: str) -> Any:
@@ -122,12 +124,12 @@ class Receiver(Taking):
         self.closed = False
         self._subs = ffi.new("mqshm_sub_t *[]", [ffi.cast("mqshm_sub_t *", sub)])
         self._ack = ack
-        self._by_receiving = _BY_RECEIVING if ack == lib.MQSHM_ACK_NONE else None
-        self._room = EAGER_SETTLED if self._by_receiving else EAGER
-        self._rooms: list[tuple[Any, Any]] = []  # which no call writes to or reads from,
+        self._leases = ack != lib.MQSHM_ACK_NONE
+        self._room = EAGER if self._leases else EAGER_SETTLED
+        self._rooms: deque[tuple[Any, Any]] = deque()  # which no call writes to or reads from,
         self._made: list[Any] = []  # and all of them
         self._lazy = _maker(message_class)
-        self._eager = _maker(_eager_class(message_class))
+        self._eager = _maker(_eager_class(message_class, self._leases))
         front._receivers.add(self)
 
     def close(self, code: int = lib.MQSHM_CLOSED) -> None:
@@ -144,16 +146,17 @@ class Receiver(Taking):
             room = rooms.pop()
         except IndexError:
             room = self._new_room()
-        flat, buffer = room
+        flat, short = room
         code = _receive(flat)
         if code == OK:
             message: Message = make()
-            message._raw, message._copy = _read_short(buffer)
+            message._raw, message._copy = _read_short(short)
             message._receiver = self
-            message._lease = self._by_receiving or _Lease(message._raw, self)
             rooms.append(room)
+            if self._leases:
+                message._lease = _Lease(message._raw, self)
             return message
-        other = None if code == EMPTY else self._not_short(code, flat, buffer)
+        other = None if code == EMPTY else self._not_short(code, flat)
         rooms.append(room)
         if other is not None or (timeout is not None and timeout <= 0):
             return other
@@ -205,9 +208,9 @@ class Receiver(Taking):
         self._made.append(flat)
         if self.closed or self._front.closed:
             self.shut()
-        return flat, ffi.buffer(flat, _at["data"] + self._room)
+        return flat, ffi.buffer(flat, _short.size)
 
-    def _not_short(self, code: int, flat: Any, buffer: Any) -> Message | None:
+    def _not_short(self, code: int, flat: Any) -> Message | None:
         head = ffi.addressof(flat.head)
         raw = ffi.buffer(head)[:]
         if code == TOO_LARGE:
@@ -216,9 +219,10 @@ class Receiver(Taking):
             self._failed(code)
             return self.receive(0)
         message: Message = self._eager()
-        message._raw, message._copy = raw, buffer[_at["data"] : _at["data"] - code]
+        message._raw, message._copy = raw, ffi.buffer(flat.data, -code)[:]
         message._receiver = self
-        message._lease = self._by_receiving or _Lease(raw, self)
+        if self._leases:
+            message._lease = _Lease(raw, self)
         return message
 
     def _full_message(self, delivery: Any, raw: bytes) -> Message | None:
@@ -233,7 +237,7 @@ class Receiver(Taking):
         code = OK
         if None in copies:
             code = LEASE_LOST
-        elif self._by_receiving:
+        elif not self._leases:
             code = lease.ack()
             lease.unasked = True
         *names, data = [copy or b"" for copy in copies]
@@ -270,11 +274,22 @@ def _maker(message_class: type) -> Callable[[], Any]:
     return make
 
 
-@lru_cache(maxsize=1)
-def _eager_class(message_class: type) -> type:
-    """For messages that have a copy of their payload from the start, so that `data` is a plain slot."""
-    copy: Any = Message._copy  # type: ignore[misc]  # the slot itself
-    return type(message_class.__name__, (message_class,), {"__slots__": (), "data": copy})
+@lru_cache(maxsize=2)
+def _eager_class(message_class: type, leased: bool) -> type:
+    """For messages that have a copy of their payload from the start, so that `data` is a plain slot. What receiving
+    settles has no lease of its own, as a rule."""
+    members: dict[str, Any] = {"__slots__": (), "data": Message.__dict__["_copy"]}
+    if not leased:
+        slot = Message.__dict__["_lease"]
+
+        def lease(message: Message) -> Any:
+            try:
+                return slot.__get__(message)
+            except AttributeError:
+                return _BY_RECEIVING
+
+        members["_lease"] = property(lease, slot.__set__)
+    return type(message_class.__name__, (message_class,), members)
 
 
 class _Lease:
