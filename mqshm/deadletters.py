@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mqshm.errors import DeadLetterDisabled, GroupNotFound, InvalidConfig
 from mqshm.headers import HeaderValue
+from mqshm.health import DEAD_LETTERS
 from mqshm.message import AckPolicy, Delivery, Message, Priority
 from mqshm.topics import validate_topic
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mqshm.broker import Broker
     from mqshm.upkeep import Peeked
 
-GROUP = "dead-letters"
+GROUP = DEAD_LETTERS
 _PREFIX = "dead."
 _HELD = 1 << 16  # dead letters; the oldest go when more come
 _ALL = (1 << 31) - 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mqshm.config import Config
-from mqshm.health import DEGRADED, HEALTHY, UNHEALTHY, HealthStatus, QueueHealth, Reason, Thresholds
+from mqshm.health import DEAD_LETTERS, DEGRADED, HEALTHY, UNHEALTHY, HealthStatus, QueueHealth, Reason, Thresholds
 from mqshm.words import count, size, time
 
 MAX_TOPICS = (1 << 18) - 1
@@ -104,7 +104,7 @@ def _queue(queue: QueueHealth, late: OfLate, limits: Thresholds) -> Iterator[Rea
         queue.used >= queue.buffer_size or (queue.publishers_waiting and queue.used >= 0.9 * queue.buffer_size)
     ):
         yield _full(queue)
-    age = queue.oldest
+    age = queue.oldest if queue.group != DEAD_LETTERS else None  # these wait for people
     if age is not None and age > (limits.waits if queue.consumers else limits.waits_alone):
         yield _old(queue, age)
     rates = queue.rates

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+DEAD_LETTERS = "dead-letters"
+"""The group in which dead letters wait."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ class HealthStatus:
     in_flight: int
     """Leases out."""
     delayed: int
+    dead_letters: int
+    """Messages that were given up and wait to be looked at."""
     published: int
     """Messages, since the broker was made."""
     published_bytes: int

@@ -20,6 +20,7 @@ from mqshm.config import OVERFLOWS, Config
 from mqshm.diagnosis import MAX_SUBSCRIPTIONS, OfLate, judged
 from mqshm.errors import SegmentCorrupt
 from mqshm.health import (
+    DEAD_LETTERS,
     TROUBLES,
     HealthStatus,
     MachineHealth,
@@ -131,6 +132,7 @@ class Vitals:
             waiting=int(rows["waiting"].sum()),
             in_flight=int(rows["in_flight"].sum()),
             delayed=int(rows["later"].sum()),
+            dead_letters=sum(each.waiting + each.delayed for each in queues if each.group == DEAD_LETTERS),
             published=out.published,
             published_bytes=out.bytes,
             memory_usage=os.fstat(fd).st_blocks * 512,

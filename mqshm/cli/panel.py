@@ -108,7 +108,7 @@ def heading(seen: HealthStatus, width: int) -> list[str]:
         [f"memory {size(seen.memory_usage)}{limit}{share}", f"topics {short(seen.topics)}",
          f"subscriptions {seen.subscriptions}", f"processes {len(seen.processes)}"],
         [f"waiting {short(seen.waiting)}", f"leased {short(seen.in_flight)}", f"later {short(seen.delayed)}",
-         f"published {short(seen.published)}",
+         f"dead letters {short(seen.dead_letters)}", f"published {short(seen.published)}",
          f"refused {short(seen.troubles['full'].count)}", f"errors {short(seen.errors)}",
          f"panics {short(seen.panics)}"],
         [] if rates is None else

@@ -18,10 +18,10 @@ def codes(broker, thresholds=None):
     return {reason.code: reason for reason in broker.health_check(thresholds).reasons}
 
 
-def holder(name, ready):
+def holder(name, ready, group="g"):
     """Receives one message and keeps it."""
     with mqshm.connect(name, supervisor=False) as broker:
-        held = broker.subscribe("a", group="g").receive(timeout=20)
+        held = broker.subscribe("a", group=group).receive(timeout=20)
         assert held is not None
         ready.set()
         while True:
@@ -96,6 +96,17 @@ def test_what_is_in_a_large_subscription_is_estimated_from_rings_and_counters(br
     assert sub.ack_batch(held) == 700
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_new"])
+def test_what_was_dropped_is_not_taken_for_what_is_there(broker, overflow):
+    sub = broker.subscribe("a", group="g", buffer_size=40_000, overflow=overflow)
+    for _ in range(41):
+        broker.publish_batch("a", [b"x"] * 1000)
+    held = sub.receive_batch(100)
+    g = broker.health_check().groups["g"]
+    assert (g.estimated, g.dropped, g.waiting, g.in_flight) == (True, 1000, 39_900, 100)
+    assert sub.ack_batch(held) == 100
+
+
 def test_what_is_leased_and_lent_is_told_by_process(broker, run, ready):
     broker.create_group("g", "a")
     broker.publish("a", b"x")
@@ -121,6 +132,14 @@ def test_what_is_leased_and_lent_is_told_by_process(broker, run, ready):
     end(child, broker)
 
 
+def test_cpu_is_what_was_used_since_the_look_before(broker):
+    broker.health_check()
+    ends = time.process_time() + 0.1
+    while time.process_time() < ends:
+        pass
+    assert broker.health_check().processes[0].cpu > 0
+
+
 def test_rates_are_those_since_the_look_before(broker):
     sub = broker.subscribe("a", group="g", buffer_size=5000)
     broker.publish_batch("a", [b"x"] * 500)
@@ -143,6 +162,8 @@ def test_a_subscription_on_a_row_that_was_used_before_starts_from_nothing(broker
     broker.publish_batch("b", [b"x"] * 3)
     two = broker.health_check().groups["two"]
     assert (two.patterns, two.buffer_size, two.waiting) == (("b",), 77, 3)
+    two = until(lambda: (now := broker.health_check()).rates and now, "two looks").groups["two"]
+    assert round(two.rates.published * two.rates.seconds) == 3
 
 
 def test_memory_is_what_the_kernel_says(broker):
@@ -157,7 +178,7 @@ def test_memory_is_what_the_kernel_says(broker):
 
 def test_a_look_takes_no_memory_of_the_broker(broker):
     for number in range(200):
-        broker.create_group(f"g{number}", f"a.{number}")
+        broker.create_group(f"g{number}", f"a.{number}", buffer_size=1)
     broker.publish("a.1", b"x")
     with_one = subprocess.run(
         [sys.executable, "-c", "import mqshm, sys\n"
@@ -290,6 +311,16 @@ def test_messages_that_are_given_up_are_told(broker):
     assert "2 messages" in codes(broker)["given_up"].text
 
 
+def test_dead_letters_are_counted_and_wait_for_people(name):
+    with mqshm.connect(name, config=Config(dead_letter_topic="dlq")) as broker:
+        sub = broker.subscribe("a", group="g")
+        broker.health_check()
+        broker.publish("a", b"x")
+        sub.receive_nowait().reject("no")
+        seen = until(lambda: (now := broker.health_check(NOW)).dead_letters == 1 and now, "the dead letter")
+        assert [reason.code for reason in seen.reasons] == ["given_up"]
+
+
 def test_many_redeliveries_are_told(broker):
     sub = broker.subscribe("a", group="g", max_attempts=0, backoff=(0.0, 0.0))
     broker.publish("a", b"x")
@@ -326,7 +357,7 @@ def test_a_handler_that_raises_is_told_and_its_message_comes_again(broker):
     assert not codes(broker, Thresholds(late=-10.0))
 
 
-def test_what_a_process_that_has_ended_met_is_still_known(broker):
+def test_what_a_process_that_has_ended_met_is_still_known(broker, run, ready):
     script = (
         "import mqshm, sys\n"
         "with mqshm.connect(sys.argv[1], supervisor=False) as broker:\n"
@@ -340,10 +371,19 @@ def test_what_a_process_that_has_ended_met_is_still_known(broker):
     subprocess.run([sys.executable, "-c", script, broker.name], timeout=60, check=True)
     reason = codes(broker)["panics"]
     assert (reason.subject, broker.health_check().troubles["panic"].pid) == (None, None)
+    until(lambda: time.time() > broker.health_check().troubles["panic"].last_at + 1.1, "the next second")
+    broker.create_group("h", "a")
+    broker.publish("a", b"x")
+    broker.delete_group("g")
+    child = run(holder, broker.name, ready, "h")  # on the row of the one that has ended
+    assert ready.wait(20)
+    assert [each.pid for each in broker.health_check().processes] == [os.getpid(), child.pid]
+    assert broker.health_check().troubles["panic"].pid is None
+    end(child, broker)
 
 
 def test_a_limit_that_is_near_is_told(name):
-    with mqshm.connect(name, config=Config(max_topics=10)) as broker:
+    with mqshm.connect(name, config=Config(max_topics=10, max_subscribers=1)) as broker:
         for number in range(8):
             broker.publish(f"t.{number}", b"x")
         assert broker.health_check().status == "healthy"
@@ -354,6 +394,12 @@ def test_a_limit_that_is_near_is_told(name):
         with pytest.raises(mqshm.LimitExceeded):
             broker.publish("t.10", b"x")
         assert "errors" in codes(broker)
+        broker.create_group("one", "t")
+        with pytest.raises(mqshm.LimitExceeded):
+            broker.create_group("two", "t")
+        with pytest.raises(mqshm.GroupNotFound):  # a mistake of the caller's
+            broker.delete_group("none")
+        assert broker.health_check().troubles["other"].count == broker.health_check().errors == 2
 
 
 def test_a_process_that_was_killed_is_told_until_somebody_has_cleaned_up(broker, run, ready):

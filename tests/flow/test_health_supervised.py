@@ -76,7 +76,7 @@ def test_a_supervisor_that_is_gone_is_told_until_there_is_one_again(name, starte
     process = up(name)
     started(process)
     event(process, lambda each: each["event"] == "watching")
-    with mqshm.connect(name) as user, mqshm.connect(name) as looker:
+    with mqshm.connect(name) as looker:
         seen = looker.health_check()
         assert (seen.supervisor, seen.status) == (process.pid, "healthy")
         assert {each.pid: each.role for each in seen.processes}[process.pid] == "supervisor"
@@ -98,7 +98,11 @@ def test_a_supervisor_that_is_gone_is_told_until_there_is_one_again(name, starte
             next_one.send_signal(signal.SIGCONT)
         finally:
             other.communicate(timeout=20)
-        del user
+        until(lambda: len(looker.health_check().processes) == 2, "the user's end")
+        next_one.kill()
+        next_one.wait()
+        assert looker.health_check().supervisor is None
+        assert "unwatched" not in codes(looker)  # for nobody but who looks, and does without
 
 
 def test_a_broker_that_was_never_watched_is_well_without(broker):

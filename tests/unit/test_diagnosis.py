@@ -26,8 +26,8 @@ QUEUE = QueueHealth(
 )  # fmt: skip
 WELL = HealthStatus(
     name="shop", checked_at=1000.0, uptime=5.0, supervisor=None, unwatched=False, topics=3, subscriptions=1,
-    waiting=0, in_flight=0, delayed=0, published=9, published_bytes=9, memory_usage=1 << 20, memory_counted=1 << 20,
-    memory_limit=GIB, memory_high=False, publishers_waiting=0, rates=None,
+    waiting=0, in_flight=0, delayed=0, dead_letters=0, published=9, published_bytes=9, memory_usage=1 << 20,
+    memory_counted=1 << 20, memory_limit=GIB, memory_high=False, publishers_waiting=0, rates=None,
     troubles={kind: Trouble(0, None, None) for kind in TROUBLES}, groups={"g": QUEUE}, private=(),
     processes=(PROCESS,), machine=MACHINE, damage="",
 )  # fmt: skip
@@ -111,6 +111,7 @@ def test_each_fault_is_a_reason_with_something_to_do(seen, code, severity):
         with_queue(waiting=1, oldest=59.0, consumers=0),
         with_queue(waiting=1, oldest=299.0),
         with_queue(waiting=0, oldest=None, consumers=0),
+        with_queue(group="dead-letters", waiting=1, oldest=1e6, consumers=0),
         with_queue(rates=dataclasses.replace(RATES, redelivered=9.0)),
         with_queue(rates=dataclasses.replace(RATES, redelivered=5.0, delivered=10.0)),
         with_trouble("full", 0),
