@@ -1,8 +1,8 @@
 """How late is what has a time, with a million other times pending, and what does it cost to watch for them?
 
 A process sleeps in mqshm_watch as the supervisor does. `lease`: from the end of a lease to the message's next delivery;
-`delay` and `given back`: from the end of a delay to the delivery; `expiry`: from the end of a message that nobody receives
-to when its memory is free and it is counted. The figure is the 99th percentile. `watcher` is the watching process's own
+`delay` and `given back`: from the end of a delay to the delivery; `expiry`: from the end of a message that nobody
+receives to when its memory is free and it is counted. The figure is the 99th percentile. `watcher` is the watching process's own
 share of a core, with a million messages waiting and ten thousand leases out, while nothing happens.
 """
 
@@ -171,7 +171,12 @@ def lateness(pending: int, variant: str, work: Callable[[Any, int], list[int]], 
     if min(late) < -2_000_000:
         raise RunFailed(f"one came {-min(late) / 1e6:.1f} ms before its time")
     ms = histograms[variant] = sorted(each / 1e6 for each in late)
-    detail = {"p50": ms[len(ms) // 2], "p999": ms[len(ms) * 999 // 1000], "worst": ms[-1], "watcher_%": 100 * cpu / took}
+    detail = {
+        "p50": ms[len(ms) // 2],
+        "p999": ms[len(ms) * 999 // 1000],
+        "worst": ms[-1],
+        "watcher_%": 100 * cpu / took,
+    }
     return Sample(ms[len(ms) * 99 // 100], took, detail)
 
 
@@ -179,7 +184,9 @@ def watcher(pending: int, seconds: int) -> Sample:
     import mqshm
 
     def rest(broker: Any) -> list[int]:
-        with broker.subscribe("leased", group="leased", buffer_size=LEASES, ack=mqshm.AckPolicy.TIMEOUT, ack_timeout=HOUR) as sub:
+        with broker.subscribe(
+            "leased", group="leased", buffer_size=LEASES, ack=mqshm.AckPolicy.TIMEOUT, ack_timeout=HOUR
+        ) as sub:
             broker.publish_batch("leased", [b"x"] * LEASES)
             kept = sub.receive_batch(LEASES)
             time.sleep(seconds)
