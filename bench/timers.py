@@ -171,7 +171,12 @@ def lateness(pending: int, variant: str, work: Callable[[Any, int], list[int]], 
     if min(late) < -2_000_000:
         raise RunFailed(f"one came {-min(late) / 1e6:.1f} ms before its time")
     ms = histograms[variant] = sorted(each / 1e6 for each in late)
-    detail = {"p50": ms[len(ms) // 2], "p999": ms[len(ms) * 999 // 1000], "worst": ms[-1], "watcher_%": 100 * cpu / took}
+    detail = {
+        "p50": ms[len(ms) // 2],
+        "p999": ms[len(ms) * 999 // 1000],
+        "worst": ms[-1],
+        "watcher_%": 100 * cpu / took,
+    }
     return Sample(ms[len(ms) * 99 // 100], took, detail)
 
 
@@ -179,7 +184,9 @@ def watcher(pending: int, seconds: int) -> Sample:
     import mqshm
 
     def rest(broker: Any) -> list[int]:
-        with broker.subscribe("leased", group="leased", buffer_size=LEASES, ack=mqshm.AckPolicy.TIMEOUT, ack_timeout=HOUR) as sub:
+        with broker.subscribe(
+            "leased", group="leased", buffer_size=LEASES, ack=mqshm.AckPolicy.TIMEOUT, ack_timeout=HOUR
+        ) as sub:
             broker.publish_batch("leased", [b"x"] * LEASES)
             kept = sub.receive_batch(LEASES)
             time.sleep(seconds)

@@ -4,11 +4,11 @@ import threading
 import time
 
 import pytest
-from tests.conftest import until
 
 import mqshm
 from mqshm import AckPolicy, Config
 from mqshm._native import lib
+from tests.conftest import until
 
 LARGE = b"x" * 10_000
 

@@ -5,7 +5,7 @@
 A mutant that is not found is a check that is missing. One whose text is not there any more is to be brought up to date.
 """
 
-# ruff: noqa: E501 -- the lines of C are as they stand in the core
+
 
 from __future__ import annotations
 
