@@ -14,7 +14,20 @@ from . import harness, report
 from .peers import MODULES, present
 
 QUESTIONS = [
-    *("limits", "pingpong", "stream", "pool", "fanout", "priorities", "flat", "tail", "idle", "timers", "health", "profile"),
+    *(
+        "limits",
+        "pingpong",
+        "stream",
+        "pool",
+        "fanout",
+        "priorities",
+        "flat",
+        "tail",
+        "idle",
+        "timers",
+        "health",
+        "profile",
+    ),
 ]
 
 
