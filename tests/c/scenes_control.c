@@ -175,9 +175,9 @@ static void is_trimmed(struct stage *st)
 	mqshm_t *h = st->one;
 	for (unsigned i = 0; i < 2; i++) must(mqshm_tick(h) == MQSHM_OK, "no tick");
 	for (uint64_t u = 1; u < mqi_units_known(h); u++) {
-		uint64_t committed;
+		struct mqi_chunk c;
 		must(mqi_area_state(mqi_load_acq(&mqi_unit(h, u)->word)) != AREA_RETIRING, "unit %u stays on its way back", (unsigned)u);
-		must(!mqi_is_chunk(h, u, &committed) || committed == 0, "unit %u is kept although all its blocks are free", (unsigned)u);
+		must(!mqi_is_chunk(h, u, &c) || c.committed == 0, "unit %u is kept although all its blocks are free", (unsigned)u);
 	}
 }
 

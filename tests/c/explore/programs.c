@@ -568,8 +568,8 @@ static void check_trimmed(void)
 	trim();
 	struct mqshm *h = world.handle[SURVIVOR];
 	for (uint64_t u = 1; u < mqi_units_known(h); u++) {
-		uint64_t committed;
-		if (mqi_is_chunk(h, u, &committed) && committed) fail("unit %llu is kept although all its blocks are free", (unsigned long long)u);
+		struct mqi_chunk c;
+		if (mqi_is_chunk(h, u, &c) && c.committed) fail("unit %llu is kept although all its blocks are free", (unsigned long long)u);
 		if (mqi_area_state(mqi_unit(h, u)->word) == AREA_RETIRING) fail("unit %llu stays on its way back", (unsigned long long)u);
 	}
 }
