@@ -1,9 +1,10 @@
 """How late is what has a time, with a million other times pending, and what does it cost to watch for them?
 
-A process sleeps in mqshm_watch as the supervisor does. `lease`: from the end of a lease to the message's next delivery;
-`delay` and `given back`: from the end of a delay to the delivery; `expiry`: from the end of a message that nobody
-receives to when its memory is free and it is counted. The figure is the 99th percentile. `watcher` is the watching process's own
-share of a core, with a million messages waiting and ten thousand leases out, while nothing happens.
+A process sleeps in mqshm_watch as the supervisor does. `lease`: from the end of a lease to the message's next
+delivery; `delay` and `given back`: from the end of a delay to the delivery; `expiry`: from the end of a message that
+nobody receives to when its memory is free and it is counted. The figure is the 99th percentile. `watcher` is the
+watching process's own share of a core, with a million messages waiting and ten thousand leases out, while nothing
+happens.
 """
 
 from __future__ import annotations
@@ -184,9 +185,8 @@ def watcher(pending: int, seconds: int) -> Sample:
     import mqshm
 
     def rest(broker: Any) -> list[int]:
-        with broker.subscribe(
-            "leased", group="leased", buffer_size=LEASES, ack=mqshm.AckPolicy.TIMEOUT, ack_timeout=HOUR
-        ) as sub:
+        broker.create_group("leased", "leased", buffer_size=LEASES, ack=mqshm.AckPolicy.TIMEOUT, ack_timeout=HOUR)
+        with broker.subscribe("leased", group="leased") as sub:
             broker.publish_batch("leased", [b"x"] * LEASES)
             kept = sub.receive_batch(LEASES)
             time.sleep(seconds)

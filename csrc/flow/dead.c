@@ -148,7 +148,7 @@ static bool drop_a_dead_letter(struct mqshm_topic *dead)
 	return false;
 }
 
-static int bury(struct mqshm *h, struct mqshm_topic *dead, mqshm_delivery *d, const struct headers *headers)
+static int bury(struct mqshm *h, struct mqshm_topic *dead, mqshm_delivery *d, const struct headers *headers, uint64_t *counter)
 {
 	mqshm_envelope e = {.ring = d->ring, .expires_ns = UINT64_MAX, .id = d->id, .id_size = d->id_size, .key = d->key,
 	                    .key_size = d->key_size, .headers = headers->bytes, .headers_size = headers->size};
@@ -157,7 +157,7 @@ static int bury(struct mqshm *h, struct mqshm_topic *dead, mqshm_delivery *d, co
 	uint32_t failed;
 	int rc = MQSHM_NO_MEMORY;
 	for (unsigned drops = 0; drops < DROPS && rc == MQSHM_NO_MEMORY; drops++) {
-		rc = mqi_transact(h, &part, 1, &d, NULL, 1, &d->sub->counters->rejected, &seq, &failed);
+		rc = mqi_transact(h, &part, 1, &d, NULL, 1, counter, &seq, &failed);
 		if (rc == MQSHM_NO_MEMORY && !drop_a_dead_letter(dead)) break;
 	}
 	return rc;
@@ -178,7 +178,7 @@ int mqi_give_up(mqshm_delivery *d, enum mqi_death why, const char *reason, uint3
 	if (reason_size == 0) reason_size = (uint32_t)strlen(reason = said(why));
 	struct headers headers;
 	int rc = MQSHM_NO_MEMORY;
-	if (describe(&headers, d, reason, reason_size)) rc = bury(h, dead, d, &headers);
+	if (describe(&headers, d, reason, reason_size)) rc = bury(h, dead, d, &headers, counter);
 	free(headers.bytes);
 	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) return rc;
 	uint64_t wait = mqi_load_rlx(&d->sub->shm->backoff_max_ms);

@@ -1,7 +1,9 @@
 #include "flow/due.h"
 
 #include "flow/commit.h"
+#include "flow/dead.h"
 #include "flow/expire.h"
+#include "flow/receive.h"
 #include "flow/settle.h"
 #include "shm/event.h"
 #include "shm/reach.h"
@@ -10,6 +12,7 @@
 
 #define FIRED_MOST 1024u /* slots at once: a receiver that finds more goes on with its own work in between */
 #define PUT_OFF_MS 5u    /* a time that came before its owner was ready for it */
+#define NOT_YET_MS 500u  /* or before the message was first in its ring */
 
 int mqi_due_prepare(struct mqshm_sub *s)
 {
@@ -76,10 +79,10 @@ bool mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t ge
 	return true;
 }
 
-uint64_t mqi_due_or_over(uint64_t due_ms, uint64_t expires_ns)
+uint64_t mqi_due_or_over(struct mqshm_sub *s, uint64_t due_ms, uint64_t expires_ns)
 {
 	uint64_t over = expires_ns ? mqi_boot_ms_at(expires_ns) : due_ms;
-	return over < due_ms ? over : due_ms;
+	return over < due_ms && !(s->h->dead_expired && over <= mqi_boot_ms()) ? over : due_ms;
 }
 
 void mqi_due_again(struct mqshm_sub *s, uint32_t i)
@@ -146,6 +149,24 @@ static uint64_t made_again(struct mqshm_sub *s, uint32_t i, uint64_t time, uint6
 	return 0;
 }
 
+/* What becomes a dead letter leaves by a commit, which frees its slot. So what is in a ring waits for what is before it. */
+static uint64_t dead_letter(struct mqshm_sub *s, uint32_t i, uint64_t time, uint64_t w, struct firing *f)
+{
+	mqshm_delivery d;
+	if (mqi_claimable(mqi_slot_state(w))) {
+		uint64_t place = mqi_load_acq(&s->slots[i].place);
+		unsigned ring = mqi_place_ring(place) % MQI_PRIORITIES;
+		mqi_ring_sweep(s, ring);
+		if (place != mqi_place(ring, s->head[ring])) return put_off(s, i, time, f->now_ms + NOT_YET_MS);
+	}
+	int rc = mqi_claim(s, i, w, &d);
+	if (rc == MQSHM_EMPTY) return mqi_lease_ms(time);
+	done(s, i, time, f);
+	if (rc == MQI_REFUSED) mqi_give_up(&d, mqi_death_of(&d), NULL, 0);
+	else if (rc == MQSHM_OK) mqi_settle_later(&d, 0); /* the wall clock was set back */
+	return 0;
+}
+
 /* A waiting message, or one that is to wait again. */
 static uint64_t perhaps_over(struct mqshm_sub *s, uint32_t i, uint64_t time, uint64_t w, struct firing *f)
 {
@@ -153,6 +174,7 @@ static uint64_t perhaps_over(struct mqshm_sub *s, uint32_t i, uint64_t time, uin
 	uint64_t expires = mqi_expiry(s, i, w);
 	if (expires && expires <= f->wall_ns) {
 		if (state == SLOT_OFFER && !mqi_ring_leads_to(s, i)) return put_off(s, i, time, f->now_ms + PUT_OFF_MS);
+		if (s->h->dead_expired) return dead_letter(s, i, time, w, f);
 		if (state != SLOT_AGAIN && state != SLOT_LATER) f->tombs |= 1u << mqi_place_ring(mqi_load_acq(&s->slots[i].place)) % MQI_PRIORITIES;
 		return mqi_expire(s, i, w) ? done(s, i, time, f) : mqi_lease_ms(time);
 	}
@@ -256,6 +278,7 @@ int mqi_due_fire_all(struct mqshm_sub *s, uint64_t now_ms)
 
 bool mqi_due_make_room(struct mqshm_sub *s)
 {
+	if (s->h->dead_expired) return false; /* a dead letter is published, and needs room itself */
 	uint64_t now = mqi_boot_ms(), next = mqi_load_acq(&s->shm->next_due), expired = s->counters->expired;
 	return next && next <= now && mqi_due_fire(s, now) == MQSHM_OK && s->counters->expired != expired;
 }

@@ -18,8 +18,9 @@ int mqi_due_prepare(struct mqshm_sub *s);
 /* Slot's time, valid for generation `gen`, which is word's, or which the caller then makes the slot's. false: the slot's
  * word is not `word` any more, and its time is somebody else's. */
 bool mqi_due_set(struct mqshm_sub *s, uint32_t index, uint64_t word, uint64_t gen, uint64_t ms);
-/* The earlier of a delay's end and the message's: what is over is not kept for a delivery that would never be. */
-uint64_t mqi_due_or_over(uint64_t due_ms, uint64_t expires_ns);
+/* The earlier of a delay's end and the message's: what is over is not kept for a delivery that would never be. But what
+ * is over already and could not become a dead letter has its delay before the next try. */
+uint64_t mqi_due_or_over(struct mqshm_sub *s, uint64_t due_ms, uint64_t expires_ns);
 /* A slot has become AGAIN: its message's time, if it has one, begins once more. */
 void mqi_due_again(struct mqshm_sub *s, uint32_t index);
 /* Fires what is due, but not much at once: next_due stays at a time that has come where more is. Leases that ended and

@@ -120,7 +120,7 @@ int mqi_settle_later(mqshm_delivery *d, uint64_t ms)
 	}
 	int rc = mqi_due_prepare(s);
 	if (rc != MQSHM_OK) return rc;
-	uint64_t due = mqi_due_or_over(mqi_boot_ms() + ms, d->expires_ns), later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
+	uint64_t due = mqi_due_or_over(s, mqi_boot_ms() + ms, d->expires_ns), later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
 	if (!mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) || !mqi_cas64(&s->slots[d->slot].word, d->word, later)) return lost(d);
 	return MQSHM_OK;
 }

@@ -7,7 +7,9 @@ import pytest
 
 import mqshm
 from mqshm import AckPolicy, Config, Priority
+from mqshm._native import lib
 from mqshm.deadletters import GROUP
+from tests.conftest import until
 
 LARGE = os.urandom(100_000)
 
@@ -195,3 +197,42 @@ def test_the_command_shows_replays_and_removes_them(broker, name, capsys):
     broker.update_config(dead_letter_topic=None)
     assert main(["dlq", name, "replay"]) == 1
     assert "dead_letter_topic" in capsys.readouterr().err
+
+
+@pytest.fixture
+def mourning(name):
+    """A broker in which what expires becomes a dead letter too."""
+    config = Config(dead_letter_topic="dlq", dead_letter_expired=True, backoff=(0.0, 0.0))
+    with mqshm.connect(name, config=config) as broker:
+        broker.create_group("g", "a", buffer_size=4)
+        yield broker
+        assert broker.fsck().clean
+
+
+def letters_after_watching(broker):
+    assert lib.mqshm_watch(broker._attachment.handle, 50_000_000) in (lib.MQSHM_OK, lib.MQSHM_TIMEOUT)
+    return sorted(letter.data for letter in broker.dead_letters())
+
+
+def test_what_expires_is_a_dead_letter_although_nobody_receives(mourning):
+    for data in (b"1", b"2", b"3"):
+        mourning.publish("a", data, ttl=0.02)
+    until(lambda: letters_after_watching(mourning) == [b"1", b"2", b"3"])
+    assert {letter.reason for letter in mourning.dead_letters()} == {"expired"}
+    assert (mourning.stats().groups["g"].expired, mourning.stats().groups["g"].waiting) == (3, 0)
+
+
+def test_an_expired_message_waits_for_those_before_it_to_become_a_dead_letter(mourning):
+    mourning.publish("a", b"first")
+    mourning.publish("a", b"short", ttl=0.02)
+    with mourning.subscribe("a", group="g") as sub:
+        until(lambda: not letters_after_watching(mourning) and sub.receive(timeout=0.0)).ack()
+    until(lambda: letters_after_watching(mourning) == [b"short"])
+
+
+@pytest.mark.parametrize("delay", [0, 30.0], ids=["at once", "for later"])
+def test_what_was_given_back_and_expires_is_a_dead_letter(mourning, delay):
+    with mourning.subscribe("a", group="g") as sub:
+        mourning.publish("a", b"x", ttl=0.1)
+        sub.receive(timeout=1.0).nack(delay=delay)
+    until(lambda: letters_after_watching(mourning) == [b"x"])

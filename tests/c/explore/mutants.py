@@ -268,7 +268,7 @@ MUTANTS = [
     Mutant(
         "delay longer than its message's time",
         "flow/settle.c",
-        "due = mqi_due_or_over(mqi_boot_ms() + ms, d->expires_ns)",
+        "due = mqi_due_or_over(s, mqi_boot_ms() + ms, d->expires_ns)",
         "due = mqi_boot_ms() + ms",
         "expire-what-is-given-back",
     ),
