@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "shm/subs.h"
+
 struct sub subs[SUBS_MOST];
 uint32_t blocks_live;
 mqshm_config config;
@@ -93,6 +95,15 @@ uint64_t envelope_bytes(const struct message *m)
 }
 
 bool expired(const struct message *m) { return m->expires_ns && m->expires_ns <= world_now_ns(); }
+
+bool time_has_come(const struct sub *s)
+{
+	for (uint32_t i = 0; i < s->used; i++) {
+		const struct entry *e = &s->entries[i];
+		if ((e->state < LEASED && expired(e->m)) || (e->due_ms && e->due_ms <= world_now_ms())) return true;
+	}
+	return false;
+}
 
 /* ---- subscriptions ---- */
 
@@ -319,7 +330,7 @@ void reconcile(struct sub *s, mqshm_t *h)
 	for (uint32_t i = s->used; i-- > 0;) {
 		struct entry *e = &s->entries[i];
 		if (seen[i] || e->state >= LEASED) continue;
-		must(e->maybe, "%s: message %llu is lost", s->name, (unsigned long long)e->m->seq);
+		must(e->maybe || expired(e->m), "%s: message %llu is lost (standing %d, over at %llu, now %llu)", s->name, (unsigned long long)e->m->seq, e->state, (unsigned long long)e->m->expires_ns, (unsigned long long)world_now_ns());
 		leave(s, e); /* what takes its place was looked at before */
 	}
 }
@@ -340,11 +351,25 @@ static void compare_stats(struct sub *s, mqshm_t *h)
 	     (unsigned long long)standing, (unsigned long long)leased);
 }
 
+/* What was taken out of the middle of a ring keeps its slot until the ring's head has passed it. */
+static uint64_t tombs(struct sub *s, mqshm_t *h)
+{
+	struct mqshm_sub *v;
+	uint64_t count = 0;
+	must(mqi_view(h, s->row, &v) == MQSHM_OK, "view of %s: %s", s->name, mqshm_reason());
+	for (uint32_t i = 0; i < v->shm->slots_ready && i < v->capacity; i++) count += mqi_slot_state(v->slots[i].word) == SLOT_TOMB;
+	return count;
+}
+
 void account(mqshm_t *h)
 {
 	mqshm_fsck_report r;
 	uint64_t used = 0;
 	for (unsigned i = 0; i < SUBS_MOST; i++) {
+		if (subs[i].open) {
+			reconcile(&subs[i], h); /* what is over may have left meanwhile */
+			used += tombs(&subs[i], h);
+		}
 		used += subs[i].used; /* of one that was deleted, what is leased */
 		if (subs[i].open) compare_stats(&subs[i], h);
 	}

@@ -65,6 +65,8 @@ void message_write(unsigned char *to, uint64_t id, uint64_t size);
 const unsigned char *text_of(uint64_t id, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
 uint64_t envelope_bytes(const struct message *m);
 bool expired(const struct message *m);
+struct sub;
+bool time_has_come(const struct sub *s); /* of some message: something happens to it when that is looked at */
 
 bool matches(const struct sub *s, uint32_t topic);
 /* Receivers of a topic, ascending rows. */

@@ -74,6 +74,19 @@ static void tick(mqshm_t *h)
 	}
 }
 
+bool settle_room(struct sub *const *to, unsigned n)
+{
+	bool any = false;
+	for (unsigned i = 0; i < n; i++) any |= time_has_come(to[i]);
+	if (!any) return true;
+	tick(peers[0]);
+	for (unsigned i = 0; i < SUBS_MOST; i++)
+		if (subs[i].open) reconcile(&subs[i], peers[0]);
+	for (unsigned i = 0; i < n; i++)
+		if (time_has_come(to[i])) return false;
+	return true;
+}
+
 void bury(struct tape *t, unsigned peer, bool fired)
 {
 	int rc;

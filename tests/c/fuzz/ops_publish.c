@@ -187,7 +187,7 @@ void do_publish(struct tape *t, unsigned peer)
 	unsigned n = receivers(m->topic, to);
 	int rc;
 	begin(m, n);
-	if (!p.topic) {
+	if (!p.topic || !settle_room(to, n)) {
 		message_drop(m);
 		return;
 	}
@@ -229,7 +229,7 @@ void do_publish_batch(struct tape *t, unsigned peer)
 	mqshm_topic_t *opened = topic_of(peer, topic);
 	for (unsigned i = 0; i < n; i++)
 		if (to[i]->o.overflow == MQSHM_DROP_OLDEST && to[i]->used + count > to[i]->o.capacity) return; /* what goes then is looked at one by one */
-	if (!opened) return;
+	if (!opened || !settle_room(to, n)) return;
 	for (uint32_t i = 0; i < count; i++) {
 		m[i] = message_new();
 		m[i]->topic = topic;
@@ -321,7 +321,7 @@ void do_loan(struct tape *t, unsigned peer)
 	struct publishing p = {.h = peers[peer], .topic = topic_of(peer, m->topic), .m = m, .loan = &loans[i].core};
 	unsigned n = receivers(m->topic, to);
 	m->shares = 1;
-	if (!p.topic) {
+	if (!p.topic || !settle_room(to, n)) {
 		message_drop(m);
 		return;
 	}
