@@ -10,6 +10,7 @@ from mqshm import AckPolicy, Config, Priority
 from mqshm._native import lib
 from mqshm.deadletters import GROUP
 from tests.conftest import until
+from tests.conftest import until
 
 LARGE = os.urandom(100_000)
 
@@ -236,3 +237,12 @@ def test_what_was_given_back_and_expires_is_a_dead_letter(mourning, delay):
         mourning.publish("a", b"x", ttl=0.1)
         sub.receive(timeout=1.0).nack(delay=delay)
     until(lambda: letters_after_watching(mourning) == [b"x"])
+
+
+def test_nobody_need_receive_for_a_worn_out_message_to_end(name, run):
+    with mqshm.connect(name, config=Config(dead_letter_topic="dlq"), supervisor=True) as broker:
+        broker.create_group("g", "t", max_attempts=1)
+        broker.publish("t", b"poison")
+        run(_die_with_it, name).join(20)
+        until(broker.dead_letters, "the dead letter")
+        assert the_one(broker).reason == "max_attempts"
