@@ -227,7 +227,9 @@ static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
 {
 	int rc;
 	while (unlikely((rc = look(s, out)) == MQI_REFUSED)) {
-		rc = mqi_give_up(out, mqi_death_of(out), NULL, 0);
+		enum mqi_death why = mqi_death_of(out);
+		out->attempt--; /* this claim is no delivery */
+		rc = mqi_give_up(out, why, NULL, 0);
 		if (rc != MQSHM_OK && rc != MQSHM_LEASE_LOST) return MQSHM_EMPTY;
 	}
 	return rc;
