@@ -26,7 +26,7 @@ static const char *const usual[] = {
 	"publish-inline-warm", "publish-block-warm", "publish-fan3-warm", "publish-batch-warm", "publish-batch-fan3-warm",
 	"publish-inline", "publish-drop-oldest", "receive-inline", "receive-block", "receive-fan3", "ack-inline", "ack-block",
 	"ack-fan3", "ack-fan3-last", "nack-inline", "nack-block", "nack-fan3", "receive-lease-ends", "reap-leases",
-	"reap-leases-fan3",
+	"reap-leases-fan3", "expire-small", "expire-fan3", "expire-middle", "expire-repaired", "receive-past-tombs",
 };
 
 enum way { KILL, STOP };
