@@ -2,6 +2,10 @@
 
 #include <stdio.h>
 
+#include "flow/expire.h"
+#include "shm/ring.h"
+#include "shm/subs.h"
+
 struct sub subs[SUBS_MOST];
 uint32_t blocks_live;
 mqshm_config config;
@@ -94,6 +98,13 @@ uint64_t envelope_bytes(const struct message *m)
 
 bool expired(const struct message *m) { return m->expires_ns && m->expires_ns <= world_now_ns(); }
 
+static uint64_t up_to_ms(uint64_t ns) { return (ns + 999999) / 1000000; }
+
+uint64_t over_ms(const struct message *m)
+{
+	return m->expires_ns ? up_to_ms(m->expires_ns > world_now_ns() ? m->expires_ns : world_now_ns()) : 0;
+}
+
 /* ---- subscriptions ---- */
 
 static bool match(const char *p, const char *t)
@@ -130,7 +141,7 @@ unsigned receivers(uint32_t topic, struct sub *out[SUBS_MOST])
 struct entry *enter(struct sub *s, struct message *m)
 {
 	must(s->used < CAPACITY_MOST + 2, "the model has no more room in %s", s->name);
-	s->entries[s->used] = (struct entry){.m = m, .state = WAITING, .order = ++orders};
+	s->entries[s->used] = (struct entry){.m = m, .state = WAITING, .order = ++orders, .due_ms = over_ms(m)};
 	m->shares++;
 	return &s->entries[s->used++];
 }
@@ -179,14 +190,59 @@ static bool before(const struct entry *a, const struct entry *b)
 	return a->state == WAITING && a->order < b->order;
 }
 
+void again(struct entry *e)
+{
+	e->state = AGAIN;
+	e->due_ms = over_ms(e->m);
+}
+
+void later(struct entry *e, uint64_t ms)
+{
+	uint64_t over = over_ms(e->m);
+	e->state = LATER;
+	e->due_ms = world_now_ms() + ms;
+	if (over && over < e->due_ms) e->due_ms = over;
+}
+
+static bool is_due(const struct entry *e) { return e->state != HELD && e->due_ms && e->due_ms <= world_now_ms(); }
+
+bool time_has_come(const struct sub *s)
+{
+	for (uint32_t i = 0; s->open && i < s->used; i++)
+		if (is_due(&s->entries[i])) return true;
+	return false;
+}
+
 void fire(struct sub *s)
 {
-	for (uint32_t i = 0; s->open && i < s->used; i++) { /* of one that was deleted, a lease lasts until it is settled */
+	for (uint32_t i = s->used; s->open && i-- > 0;) { /* of one that was deleted, a lease lasts until it is settled */
 		struct entry *e = &s->entries[i];
-		if ((e->state != LATER && e->state != LEASED) || !e->due_ms || e->due_ms > world_now_ms()) continue;
-		e->state = AGAIN;
-		e->due_ms = 0;
+		if (!is_due(e)) continue;
+		if (e->state == LEASED || !expired(e->m)) again(e);
+		else if (e->loose || e->maybe || !s->sure) e->maybe = true; /* its time may have been lost in a death */
+		else leave(s, e);
 	}
+}
+
+/* The first message that waits in a ring holds the slots of the tombs behind it; `fired`: of those that are over as well. */
+uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired)
+{
+	struct mqshm_sub *v;
+	uint64_t first[MQI_PRIORITIES];
+	uint32_t count = 0;
+	memset(first, 0xff, sizeof first);
+	must(mqi_view(h, s->row, &v) == MQSHM_OK, "view of %s: %s", s->name, mqshm_reason());
+	for (unsigned round = 0; round < 2; round++)
+		for (uint32_t i = 0; i < v->shm->slots_ready && i < v->capacity; i++) {
+			uint64_t w = v->slots[i].word, at = mqi_place_position(v->slots[i].place);
+			unsigned ring = mqi_place_ring(v->slots[i].place) % MQI_PRIORITIES;
+			bool waits = mqi_claimable(mqi_slot_state(w)), grave = mqi_slot_state(w) == SLOT_TOMB;
+			uint64_t expires = waits && fired ? mqi_expiry(v, i, w) : 0;
+			if (expires && up_to_ms(expires) <= world_now_ms()) waits = !(grave = true);
+			if (round == 0 && waits && at < first[ring]) first[ring] = at;
+			if (round == 1) count += grave && at > first[ring];
+		}
+	return count;
 }
 
 static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t id, unsigned which, uint32_t size)
@@ -259,10 +315,9 @@ void nothing_came(struct sub *s)
 
 void refused_on_the_way(struct sub *s)
 {
-	bool any = false;
 	for (uint32_t i = 0; i < s->used; i++)
-		if (claimable(&s->entries[i]) && maybe_refused(s, &s->entries[i])) s->entries[i].maybe = any = true;
-	if (any) reconcile(s, peers[0]);
+		if (claimable(&s->entries[i]) && maybe_refused(s, &s->entries[i])) s->entries[i].maybe = true;
+	look_at_doubts(s);
 }
 
 unsigned mark_next(struct sub *s, bool lowest)
@@ -324,6 +379,13 @@ void reconcile(struct sub *s, mqshm_t *h)
 	}
 }
 
+void look_at_doubts(struct sub *s)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < s->used; i++) any |= s->entries[i].maybe;
+	if (any && s->open) reconcile(s, peers[0]);
+}
+
 /* ---- what there is ---- */
 
 static void compare_stats(struct sub *s, mqshm_t *h)
@@ -340,11 +402,22 @@ static void compare_stats(struct sub *s, mqshm_t *h)
 	     (unsigned long long)standing, (unsigned long long)leased);
 }
 
+/* What was taken out of the middle of a ring keeps its slot until somebody comes by who passes it. */
+uint32_t tomb_words(const struct sub *s, mqshm_t *h)
+{
+	struct mqshm_sub *v;
+	uint32_t count = 0;
+	must(mqi_view(h, s->row, &v) == MQSHM_OK, "view of %s: %s", s->name, mqshm_reason());
+	for (uint32_t i = 0; i < v->shm->slots_ready && i < v->capacity; i++) count += mqi_slot_state(v->slots[i].word) == SLOT_TOMB;
+	return count;
+}
+
 void account(mqshm_t *h)
 {
 	mqshm_fsck_report r;
 	uint64_t used = 0;
 	for (unsigned i = 0; i < SUBS_MOST; i++) {
+		if (subs[i].open) used += tomb_words(&subs[i], h);
 		used += subs[i].used; /* of one that was deleted, what is leased */
 		if (subs[i].open) compare_stats(&subs[i], h);
 	}

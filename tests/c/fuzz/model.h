@@ -30,7 +30,7 @@ struct entry {
 	uint32_t turn;            /* which lease it is */
 	uint32_t order;           /* WAITING: in its ring */
 	uint32_t least, most;     /* deliveries so far: a death may leave open whether it was one more */
-	uint64_t due_ms;          /* LATER; LEASED: 0 is no end */
+	uint64_t due_ms;          /* LATER, or the end of LEASED, or of what waits; 0: none */
 	bool loose;               /* a death left open where it stands */
 	bool maybe;               /* and whether it is there */
 };
@@ -45,6 +45,7 @@ struct sub {
 	mqshm_sub_options o;
 	struct entry entries[CAPACITY_MOST + 2];
 	uint32_t used;
+	uint32_t graves;          /* slots that tombs hold, for the publish at hand */
 	mqshm_sub_t *views[PEERS_MOST];
 	uint32_t held[PEERS_MOST]; /* as prefetch counts */
 };
@@ -65,6 +66,7 @@ void message_write(unsigned char *to, uint64_t id, uint64_t size);
 const unsigned char *text_of(uint64_t id, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
 uint64_t envelope_bytes(const struct message *m);
 bool expired(const struct message *m);
+uint64_t over_ms(const struct message *m); /* when what waits from now on is over; 0: never */
 
 bool matches(const struct sub *s, uint32_t topic);
 /* Receivers of a topic, ascending rows. */
@@ -74,7 +76,13 @@ void leave(struct sub *s, struct entry *e);
 struct entry *entry_at(struct sub *s, uint64_t seq);
 void sub_end(struct sub *s); /* deleted: what waits is over; leases stay until they are settled */
 
-void fire(struct sub *s);    /* what is due */
+void again(struct entry *e);
+void later(struct entry *e, uint64_t ms); /* but what is over then is over at once */
+void fire(struct sub *s);    /* what is due; may leave doubts: look_at_doubts */
+bool time_has_come(const struct sub *s); /* for anything */
+/* Slots that tombs hold, and nobody frees who looks for room. `fired`: once what is due is fired. */
+uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired);
+uint32_t tomb_words(const struct sub *s, mqshm_t *h); /* and those that could be freed */
 /* A message came out of s to `peer`: is it right that it was this one? Leases it. */
 struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d);
 /* None came: is that right? */
@@ -87,6 +95,7 @@ unsigned mark_next(struct sub *s, bool lowest);
 void may_be_claimed(struct sub *s);
 /* Looks what waits, and settles every `maybe`. `h` lives. */
 void reconcile(struct sub *s, mqshm_t *h);
+void look_at_doubts(struct sub *s);
 /* Compares stats and fsck with the model. */
 void account(mqshm_t *h);
 

@@ -38,10 +38,7 @@ static void forget_peer(unsigned peer)
 			struct entry *e = &s->entries[k];
 			if (e->state < LEASED || e->holder != peer) continue;
 			if (e->state == HELD || !s->open) leave(s, e);
-			else {
-				e->state = AGAIN;
-				e->due_ms = 0;
-			}
+			else again(e);
 		}
 		s->views[peer] = NULL;
 		s->held[peer] = 0;
@@ -64,14 +61,27 @@ static int call_reap(void *with)
 	return mqshm_reap(with, &dead);
 }
 
-static void tick(mqshm_t *h)
+void tick(mqshm_t *h)
 {
 	must(mqshm_tick(h) == MQSHM_OK, "tick: %s", mqshm_reason());
 	note("ticked");
 	for (unsigned i = 0; i < SUBS_MOST; i++) {
-		fire(&subs[i]);
-		subs[i].sure = true;
+		struct sub *s = &subs[i];
+		fire(s);
+		s->sure = true;
+		if (s->open) must(tomb_words(s, h) == tombs(s, h, false), "%s has tombs that hold nothing", s->name);
 	}
+}
+
+void look_at_all_doubts(void)
+{
+	for (unsigned i = 0; i < SUBS_MOST; i++) look_at_doubts(&subs[i]);
+}
+
+void all_times(void)
+{
+	tick(peers[0]);
+	look_at_all_doubts();
 }
 
 void bury(struct tape *t, unsigned peer, bool fired)
@@ -297,8 +307,10 @@ static int call_tick(void *with) { return mqshm_tick(with); }
 static void do_tick(struct tape *t, unsigned peer)
 {
 	int rc;
-	if (survives(peers[peer], draw_fuse(t, peer), call_tick, peers[peer], &rc)) tick(peers[peer]);
-	else bury(t, peer, true);
+	if (survives(peers[peer], draw_fuse(t, peer), call_tick, peers[peer], &rc)) {
+		tick(peers[peer]);
+		look_at_all_doubts();
+	} else bury(t, peer, true);
 }
 
 static void do_pass(struct tape *t, unsigned peer)
@@ -343,7 +355,7 @@ static void end(struct tape *t)
 {
 	for (unsigned p = 1; p < PEERS_MOST; p++)
 		if (peers[p]) do_leave(t, p);
-	tick(peers[0]);
+	all_times();
 	do_account(t, 0);
 	for (unsigned i = 0; i < lease_count; i++) mqshm_release(&leases[i].d);
 	for (unsigned i = 0; i < lease_count; i++) mqshm_ack(&leases[i].d);

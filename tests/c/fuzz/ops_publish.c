@@ -49,7 +49,7 @@ static void draw_envelope(struct tape *t, struct message *m)
 		m->expires_ns = m->e.expires_ns || !config.message_ttl_ms ? m->e.expires_ns : world_now_ns() + config.message_ttl_ms * 1000000;
 }
 
-static bool is_full(const struct sub *s) { return s->used >= s->o.capacity; }
+static bool is_full(const struct sub *s) { return s->used + s->graves >= s->o.capacity; }
 
 /* Whether the publish must fail (1), must not (0), or may (-1: what could be dropped is not certain). */
 static int fails_for_room(struct sub *const *to, unsigned n)
@@ -89,10 +89,7 @@ static unsigned entered(struct message *m, struct sub *const *to, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_NEW) continue;
 		struct entry *e = enter(to[i], m);
-		if (m->e.delay_ms) {
-			e->state = LATER;
-			e->due_ms = world_now_ms() + m->e.delay_ms;
-		}
+		if (m->e.delay_ms) later(e, m->e.delay_ms);
 		in++;
 	}
 	return in;
@@ -105,13 +102,38 @@ static void begin(struct message *m, unsigned n)
 	blocks_live += m->block;
 }
 
-/* All of its receivers or none: what the survivors find decides. Those that die with it are not asked. */
-static void died_publishing(struct tape *t, unsigned peer, struct message *m, struct sub *const *to, unsigned n)
+struct room {
+	bool came;    /* something was due, which is fired on the way, or not: all of it is, afterwards */
+	bool dropped; /* perhaps something was */
+	int fails;    /* as of fails_for_room */
+};
+
+/* Before a publish: a full subscription looks first for what is due in it. */
+static struct room look_for_room(struct sub *const *to, unsigned n)
 {
-	bool fails = fails_for_room(to, n) == 1;
-	may_have_dropped(to, n);
+	struct room room = {0};
+	bool doubts = false;
+	for (unsigned i = 0; i < n; i++) doubts |= time_has_come(to[i]) && !to[i]->sure;
+	if (doubts) all_times();
+	for (unsigned i = 0; i < n; i++) {
+		struct sub *s = to[i];
+		s->graves = tombs(s, peers[0], false);
+		if (!time_has_come(s)) continue;
+		room.came = true;
+		if (!is_full(s)) continue;
+		fire(s);
+		s->graves = tombs(s, peers[0], true);
+	}
+	room.fails = fails_for_room(to, n);
+	room.dropped = may_have_dropped(to, n);
+	return room;
+}
+
+/* All of its receivers or none: what the survivors find decides. Those that die with it are not asked. */
+static void died_publishing(struct tape *t, unsigned peer, struct message *m, struct sub *const *to, unsigned n, struct room room)
+{
 	for (unsigned i = 0; i < n; i++) may_be_claimed(to[i]);
-	unsigned in = fails ? 0 : entered(m, to, n), there = 0, asked = 0;
+	unsigned in = room.fails == 1 ? 0 : entered(m, to, n), there = 0, asked = 0;
 	struct sub *entered_in[SUBS_MOST];
 	for (unsigned i = 0; i < n; i++) {
 		struct entry *e = entry_at(to[i], 0);
@@ -121,7 +143,7 @@ static void died_publishing(struct tape *t, unsigned peer, struct message *m, st
 		entered_in[asked++] = to[i];
 	}
 	must(asked == in, "the model is wrong");
-	bury(t, peer, false);
+	bury(t, peer, room.came);
 	for (unsigned i = 0; i < asked; i++) {
 		bool is = false;
 		for (uint32_t k = 0; k < entered_in[i]->used; k++) is |= entered_in[i]->entries[k].m == m;
@@ -137,32 +159,34 @@ static void died_publishing(struct tape *t, unsigned peer, struct message *m, st
 
 static bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
 
-static void not_published(struct message *m, int rc, struct sub *const *to, unsigned n)
+static void not_published(struct message *m, int rc, struct sub *const *to, unsigned n, struct room room)
 {
 	note("%llu bytes to %u, ring %u, delay %u: %d", (unsigned long long)m->size, n, m->ring, m->e.delay_ms, rc);
 	if (is_too_large(m)) must(rc == MQSHM_TOO_LARGE, "a payload over the limit: %d", rc);
 	else {
-		must((rc == MQSHM_FULL && fails_for_room(to, n)) || (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "publish: %d, %s", rc,
+		must((rc == MQSHM_FULL && room.fails) || (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "publish: %d, %s", rc,
 		     mqshm_reason());
-		if (may_have_dropped(to, n)) settle_drops(to, n);
 	}
+	if (room.dropped) settle_drops(to, n);
 	message_drop(m);
 }
 
-static void published(struct publishing *p, int rc, struct sub *const *to, unsigned n)
+static void published(struct publishing *p, int rc, struct sub *const *to, unsigned n, struct room room)
 {
 	struct message *m = p->m;
+	if (room.came) tick(peers[0]);
 	if (rc != MQSHM_OK) {
-		not_published(m, rc, to, n);
+		not_published(m, rc, to, n, room);
+		if (room.came) look_at_all_doubts();
 		return;
 	}
 	note("%llu, %llu bytes to %u, ring %u, delay %u", (unsigned long long)p->seq, (unsigned long long)m->size, n, m->ring, m->e.delay_ms);
-	must(fails_for_room(to, n) != 1, "a publish went through although there was no room");
+	must(room.fails != 1, "a publish went through although there was no room");
 	must(!is_too_large(m), "a payload over the limit went through");
-	bool dropped = may_have_dropped(to, n);
 	m->seq = p->seq;
 	entered(m, to, n);
-	if (dropped) settle_drops(to, n);
+	if (room.dropped) settle_drops(to, n);
+	if (room.came) look_at_all_doubts();
 	for (unsigned i = 0; i < n; i++) must(to[i]->used <= to[i]->o.capacity, "%s holds %u of %u", to[i]->name, to[i]->used, to[i]->o.capacity);
 	message_drop(m);
 }
@@ -191,13 +215,14 @@ void do_publish(struct tape *t, unsigned peer)
 		message_drop(m);
 		return;
 	}
+	struct room room = look_for_room(to, n);
 	message_write(payload, m->id, m->size);
 	if (!survives(p.h, draw_fuse(t, peer), call_publish, &p, &rc)) {
-		died_publishing(t, peer, m, to, n);
+		died_publishing(t, peer, m, to, n, room);
 		return;
 	}
 	if ((rc == MQSHM_FULL || rc == MQSHM_NO_MEMORY) && chance(t, 4)) wait_room(t, &p);
-	published(&p, rc, to, n);
+	published(&p, rc, to, n, room);
 }
 
 struct batch {
@@ -227,14 +252,19 @@ void do_publish_batch(struct tape *t, unsigned peer)
 	unsigned char *at = payload;
 	unsigned n = receivers(topic, to);
 	mqshm_topic_t *opened = topic_of(peer, topic);
-	for (unsigned i = 0; i < n; i++)
-		if (to[i]->o.overflow == MQSHM_DROP_OLDEST && to[i]->used + count > to[i]->o.capacity) return; /* what goes then is looked at one by one */
+	bool came = false;
 	if (!opened) return;
+	for (unsigned i = 0; i < n; i++) came |= time_has_come(to[i]);
+	if (came) all_times(); /* what happens then on the way is looked at one by one, as is what goes where it is full */
+	for (unsigned i = 0; i < n; i++)
+		if (to[i]->o.overflow == MQSHM_DROP_OLDEST && to[i]->used + tombs(to[i], peers[0], false) + count > to[i]->o.capacity) return;
+	struct room room = look_for_room(to, n);
 	for (uint32_t i = 0; i < count; i++) {
 		m[i] = message_new();
 		m[i]->topic = topic;
 		sizes[i] = m[i]->size = draw(t, 600);
 		draw_envelope(t, m[i]);
+		if (m[i]->expires_ns) m[i]->expires_ns = m[i]->e.expires_ns = m[i]->expires_ns + 2000000; /* not meanwhile */
 		message_write(at, m[i]->id, m[i]->size);
 		begin(m[i], n);
 		data[i] = at;
@@ -249,12 +279,14 @@ void do_publish_batch(struct tape *t, unsigned peer)
 	for (uint32_t i = 0; i < b.done; i++) {
 		struct publishing p = {.h = peers[peer], .m = m[i], .seq = seqs[i]};
 		must(!is_too_large(m[i]), "a payload over the limit went through");
-		published(&p, MQSHM_OK, to, n);
+		room.fails = fails_for_room(to, n);
+		published(&p, MQSHM_OK, to, n, room);
 	}
+	room.fails = fails_for_room(to, n);
 	if (b.done == count) {
 		if (!alive) bury(t, peer, false);
-	} else if (!alive) died_publishing(t, peer, m[b.done], to, n);
-	else not_published(m[b.done], rc, to, n);
+	} else if (!alive) died_publishing(t, peer, m[b.done], to, n, room);
+	else not_published(m[b.done], rc, to, n, room);
 }
 
 struct lending {
@@ -325,11 +357,12 @@ void do_loan(struct tape *t, unsigned peer)
 		message_drop(m);
 		return;
 	}
+	struct room room = look_for_room(to, n);
 	/* The block changes hands: it counts as the message's, or is given back. */
 	if (!survives(p.h, draw_fuse(t, peer), call_publish, &p, &rc)) {
 		loans[i] = loans[--loan_count];
 		m->block = true;
-		died_publishing(t, peer, m, to, n);
+		died_publishing(t, peer, m, to, n, room);
 	} else if (rc == MQSHM_TOO_LARGE) {
 		message_drop(m); /* the loan stays, with too little room for this envelope */
 	} else {
@@ -337,6 +370,6 @@ void do_loan(struct tape *t, unsigned peer)
 			loans[i] = loans[--loan_count];
 			m->block = true;
 		}
-		published(&p, rc, to, n);
+		published(&p, rc, to, n, room);
 	}
 }

@@ -108,10 +108,11 @@ static uint32_t backoff(const struct sub *s, uint32_t attempt)
 	return (uint32_t)(ms < s->o.backoff_max_ms ? ms : s->o.backoff_max_ms);
 }
 
-static void nacked(struct entry *e, uint32_t delay_ms)
+static void nacked(struct sub *s, struct entry *e, uint32_t delay_ms)
 {
-	e->state = delay_ms ? LATER : AGAIN;
-	e->due_ms = delay_ms ? world_now_ms() + delay_ms : 0;
+	if (s->o.max_attempts && e->least >= s->o.max_attempts) leave(s, e); /* it was the last */
+	else if (delay_ms) later(e, delay_ms);
+	else again(e);
 }
 
 static void settled(struct lease *l, struct entry *e, const struct settling *c)
@@ -120,9 +121,9 @@ static void settled(struct lease *l, struct entry *e, const struct settling *c)
 	case ACK:
 	case REJECT:
 	case RELEASE: leave(l->s, e); break;
-	case NACK_NOW: nacked(e, 0); break;
-	case NACK_LATER: nacked(e, c->ms); break;
-	case NACK_BACKOFF: nacked(e, backoff(l->s, l->d.attempt)); break;
+	case NACK_NOW: nacked(l->s, e, 0); break;
+	case NACK_LATER: nacked(l->s, e, c->ms); break;
+	case NACK_BACKOFF: nacked(l->s, e, backoff(l->s, l->d.attempt)); break;
 	case EXTEND:
 		if (l->s->o.ack == MQSHM_ACK_TIMEOUT) e->due_ms = world_now_ms() + c->ms;
 		break;
