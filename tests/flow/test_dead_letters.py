@@ -10,7 +10,6 @@ from mqshm import AckPolicy, Config, Priority
 from mqshm._native import lib
 from mqshm.deadletters import GROUP
 from tests.conftest import until
-from tests.conftest import until
 
 LARGE = os.urandom(100_000)
 
