@@ -177,6 +177,8 @@ int mqi_give_up(mqshm_delivery *d, enum mqi_death why, const char *reason, uint3
 	struct mqshm_topic *dead = why == MQI_EXPIRED && !h->dead_expired ? NULL : dead_topic(h);
 	if (likely(!dead) || d->topic == dead->id) return mqi_settle(d, counter);
 	if (reason_size == 0) reason_size = (uint32_t)strlen(reason = said(why));
+	/* The claim that found it so is no delivery; who gives up with its last attempt in hand has had it. */
+	if (why == MQI_EXPIRED || (why == MQI_WORN_OUT && mqi_death_of(d) == MQI_WORN_OUT)) d->attempt--;
 	struct headers headers;
 	int rc = MQSHM_NO_MEMORY;
 	if (describe(&headers, d, reason, reason_size)) rc = bury(h, dead, d, &headers, counter);

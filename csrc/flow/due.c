@@ -173,9 +173,6 @@ static uint64_t perhaps_over(struct mqshm_sub *s, uint32_t i, uint64_t time, uin
 	unsigned state = mqi_slot_state(w);
 	uint64_t expires = mqi_expiry(s, i, w);
 	if (expires && expires <= f->wall_ns) {
-		mqi_config_look(s->h);
-		/* It is to become a dead letter, which takes a commit: who would receive it makes that, flow/dead.c. */
-		if (s->h->dead_expired) return state == SLOT_LATER ? made_again(s, i, time, w, f) : done(s, i, time, f);
 		if (state == SLOT_OFFER && !mqi_ring_leads_to(s, i)) return put_off(s, i, time, f->now_ms + PUT_OFF_MS);
 		if (s->h->dead_expired) return dead_letter(s, i, time, w, f);
 		if (state != SLOT_AGAIN && state != SLOT_LATER) f->tombs |= 1u << mqi_place_ring(mqi_load_acq(&s->slots[i].place)) % MQI_PRIORITIES;

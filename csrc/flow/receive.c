@@ -227,9 +227,7 @@ static int next_message(struct mqshm_sub *s, mqshm_delivery *out)
 {
 	int rc;
 	while (unlikely((rc = look(s, out)) == MQI_REFUSED)) {
-		enum mqi_death why = mqi_death_of(out);
-		out->attempt--; /* this claim is no delivery */
-		rc = mqi_give_up(out, why, NULL, 0);
+		rc = mqi_give_up(out, mqi_death_of(out), NULL, 0);
 		if (rc != MQSHM_OK && rc != MQSHM_LEASE_LOST) return MQSHM_EMPTY;
 	}
 	return rc;
