@@ -69,6 +69,8 @@ HOLD = [
     Search("grow", "DEATHS=2 ROUNDS=2"),
     Search("grow", "STOPS=1"),
     Search("reuse", "LIVES=4 DEATHS=1"),
+    Search("life", "DEATHS=1"),
+    Search("life", "TIMES=2"),
 ]
 
 FAULTS = [
@@ -130,6 +132,11 @@ FAULTS = [
     Search("wide", "WORDS=4 BITS=1", "ONEWORD"),
     Search("wide", "REAPERS=2 DEATHS=1", "BLINDFREE"),
     Search("wide", "DEATHS=1", "NOROLL"),
+    Search("life", "", "NOCOUNT"),
+    Search("life", "", "COUNTFIRST"),
+    Search("life", "", "NOSWAP"),
+    Search("life", "", "NOLOCK"),
+    Search("life", "", "ANYNAME"),
 ]
 
 LONG = HOLD + FAULTS
@@ -145,6 +152,7 @@ _SHORT_HOLD = [
     Search("space", "S=1"),
     Search("wait", ""),
     Search("wide", "DEATHS=1"),
+    Search("life", ""),
 ]
 _SHORT_FAULTS = {
     "ring": ("PLACELATE", "PLACEFIRST"),
@@ -155,6 +163,7 @@ _SHORT_FAULTS = {
     "space": ("NOLOOK", "HINTFIRST"),
     "wait": ("LOOKFIRST", "NOCHAIN"),
     "wide": ("OWNONLY", "ONEWORD"),
+    "life": ("NOCOUNT", "NOLOCK"),
 }
 SHORT = [each._replace(quick=True) for each in _SHORT_HOLD]
 SHORT += [each for each in FAULTS if each.fault in _SHORT_FAULTS[each.model]]
