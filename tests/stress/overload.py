@@ -4,7 +4,8 @@
 
 For each overflow policy, over a broker that may take 64 MiB: by its own count and by the kernel's it never takes more;
 the policy does what it says (block: producers come down to the consumers' rate and nothing is lost; reject: what did
-not fit was refused; drop_oldest, drop_new: what is gone was counted); the counts add up to the last message; and when the producers end, what waits is received and the next publish goes through at once.
+not fit was refused; drop_oldest, drop_new: what is gone was counted); the counts add up to the last message; and when
+the producers end, what waits is received and the next publish goes through at once.
 """
 
 from __future__ import annotations
