@@ -72,8 +72,14 @@ def test_connect_returns_with_a_supervisor(name, environment, monkeypatch):
         assert [elected(broker)] == supervisors(name)
 
 
-def test_a_supervisor_is_nobodys_child(broker):
-    pid = elected(broker)
+def test_a_supervisor_is_nobodys_child_and_inherits_nothing(name, tmp_path):
+    with (tmp_path / "open").open("w") as mine:
+        os.set_inheritable(mine.fileno(), True)
+        with mqshm.connect(name) as broker:
+            _is_on_its_own(broker, elected(broker))
+
+
+def _is_on_its_own(broker, pid):
     assert [pid] == supervisors(broker.name)
     parent, group, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1:4]
     assert int(parent) != os.getpid()
