@@ -77,7 +77,7 @@ int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m)
 	struct mqshm_sub *s = claim->sub;
 	if (likely(!(mqi_load_rlx(&s->shm->used) >> m->ring & 1))) mqi_or32(&s->shm->used, 1u << m->ring);
 	if (unlikely(m->envelope->delay_ms)) {
-		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_due_or_over(s, mqi_boot_ms() + m->envelope->delay_ms, m->expires_ns);
+		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_due_or_over(s, mqi_boot_ms_in(m->envelope->delay_ms), m->expires_ns);
 		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(m->ring, MQI_NOWHERE));
 		if (!mqi_due_set(s, claim->index, claim->word, gen, due) ||
 		    !mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))

@@ -44,6 +44,7 @@ static bool fire(struct mqshm *h, rows_set broken)
 {
 	bool fired = false;
 	uint64_t now = mqi_boot_ms();
+	mqi_config_look(h);
 	for (uint32_t row = 0, rows = mqi_subs_rows(h); row < rows; row++) {
 		struct mqshm_sub *s;
 		uint64_t due = mqi_load_acq(&mqi_sub(h, row)->next_due);
