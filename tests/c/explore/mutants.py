@@ -379,8 +379,8 @@ MUTANTS = [
     ),
     Mutant(
         "chunk given back without a grace period",
-        "shm/trim.c",
-        "\tif (!idle) return false;\n",
+        "shm/grace.c",
+        "\t\tif (p != h->peer && !seen_idle(h, p)) return false;\n",
         "",
         "trim-and-publish",
     ),
