@@ -163,7 +163,6 @@ static uint64_t dead_letter(struct mqshm_sub *s, uint32_t i, uint64_t time, uint
 	if (rc == MQSHM_EMPTY) return mqi_lease_ms(time);
 	done(s, i, time, f);
 	enum mqi_death why = rc == MQI_REFUSED ? mqi_death_of(&d) : MQI_ALIVE;
-	d.attempt--; /* this claim is no delivery */
 	if (why != MQI_ALIVE) mqi_give_up(&d, why, NULL, 0);
 	else if (rc != MQSHM_CORRUPT) mqi_settle_later(&d, 0); /* the wall clock was set back */
 	return 0;
