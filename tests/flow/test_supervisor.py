@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -268,6 +269,30 @@ def test_what_a_dead_process_held_is_given_back_while_nobody_waits(broker, run):
     os.kill(victim.pid, signal.SIGKILL)
     until(lambda: broker.stats().groups["g"].waiting == 1, "the message")
     until(lambda: all(peer.pid != victim.pid for peer in broker.stats().peers), "the end of the dead peer")
+
+
+def test_it_hears_of_who_comes_and_who_dies_without_looking_around(name, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "_LOOK", 1000.0)
+    monkeypatch.setattr(watch, "_LOOK_WITHOUT_PIDFD", 1000.0)
+    go = tmp_path / "go"
+    go.touch()
+    attachment = segment.attach(name, True, mqshm.Config(), 0o600, lib.MQSHM_SUPERVISOR)
+    over = []
+    with attachment.use() as handle:
+        assert lib.mqshm_supervise(handle) == lib.MQSHM_OK
+        watching = watch.Watch(handle, name, lambda: bool(over))
+        thread = threading.Thread(target=watching.run)
+        thread.start()
+        try:
+            child = run(attach_and_wait, name, str(go))
+            until(lambda: watching.users == 1, "the user")
+            os.kill(child.pid, signal.SIGKILL)
+            until(lambda: watching.users == 0, "the user's death")
+        finally:
+            over.append(True)
+            lib.mqshm_ring_bell(handle)
+            thread.join()
+    attachment.release()
 
 
 def test_what_is_delayed_comes_due_while_nobody_waits(broker):
