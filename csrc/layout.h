@@ -239,6 +239,7 @@ struct sub_shm {
 	uint32_t due_offset;     /* in the page: hints, no time of these 1 << MQI_DUE_SHIFT slots is earlier, ms; 0 is none */
 
 	MQI_OWN_LINE struct area_shm areas[SUB_AREAS];
+	struct sub_counters_shm before; /* what all peers' counters of the row stood at: written in CREATING */
 
 	MQI_OWN_LINE uint64_t head[MQI_PRIORITIES]; /* consumers; at most the true head: every position before it is done with */
 

@@ -48,7 +48,7 @@ class Config:
     dedup_window: float = 0.0
     """Seconds for which a message's id is remembered; 0 is off."""
     health_check_interval: float = 10.0
-    """Seconds between two looks at the broker's health."""
+    """Seconds between two looks of the supervisor at the broker's health; 0: it does not look."""
     enable_metrics: bool = True
     """Whether traffic is counted."""
     enable_priority_queue: bool = True

@@ -2,6 +2,7 @@
 
 #include "flow/due.h"
 #include "flow/envelope.h"
+#include "flow/limit.h"
 #include "flow/publish.h"
 #include "flow/settle.h"
 #include "flow/topic.h"
@@ -308,13 +309,13 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
                  uint32_t m, uint64_t *counter, uint64_t *seqs, uint32_t *failed)
 {
 	struct commit c = {.h = h, .parts = parts, .n = n, .settled = settled, .keep = keep, .m = m, .counter = counter, .failed = n};
-	unsigned made = 0;
+	struct mqi_limit limit = {0};
 	c.messages = malloc((n ? n : 1) * sizeof *c.messages);
 	c.offsets = malloc((n ? n : 1) * sizeof *c.offsets);
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
 	for (unsigned round = 0; rc == MQSHM_OK; round++) {
 		rc = reserve_all(&c);
-		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_NO_MEMORY && mqi_at_the_limit(h, n ? parts[0].topic : NULL, &limit) == MQSHM_OK) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED || round == MQI_RESOLVE_ROUNDS) break;
 		for (uint32_t i = 0; i < n; i++) parts[i].topic->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;

@@ -2,6 +2,7 @@
 
 #include "flow/commit.h"
 #include "flow/publish.h"
+#include "flow/receive.h"
 #include "flow/settle.h"
 #include "flow/topic.h"
 #include "shm/subs.h"
@@ -176,6 +177,8 @@ int mqi_give_up(mqshm_delivery *d, enum mqi_death why, const char *reason, uint3
 	struct mqshm_topic *dead = why == MQI_EXPIRED && !h->dead_expired ? NULL : dead_topic(h);
 	if (likely(!dead) || d->topic == dead->id) return mqi_settle(d, counter);
 	if (reason_size == 0) reason_size = (uint32_t)strlen(reason = said(why));
+	/* The claim that found it so is no delivery; who gives up with its last attempt in hand has had it. */
+	if (why == MQI_EXPIRED || (why == MQI_WORN_OUT && mqi_death_of(d) == MQI_WORN_OUT)) d->attempt--;
 	struct headers headers;
 	int rc = MQSHM_NO_MEMORY;
 	if (describe(&headers, d, reason, reason_size)) rc = bury(h, dead, d, &headers, counter);
@@ -186,4 +189,17 @@ int mqi_give_up(mqshm_delivery *d, enum mqi_death why, const char *reason, uint3
 	if (later != MQSHM_NO_MEMORY) return later;
 	mqi_settle_later(d, 0);
 	return rc;
+}
+
+void mqi_give_up_worn(struct mqshm_sub *s, uint32_t from, uint32_t n)
+{
+	uint32_t most = mqi_load_rlx(&s->shm->max_attempts), ready = mqi_load_acq(&s->shm->slots_ready);
+	for (uint32_t i = from; most && i < ready && i < s->capacity && i - from < n; i++) {
+		uint64_t w = mqi_load_acq(&s->slots[i].word);
+		mqshm_delivery d;
+		if (likely(mqi_slot_state(w) != SLOT_AGAIN || mqi_slot_attempts(w) < most)) continue;
+		int rc = mqi_claim(s, i, w, &d);
+		if (rc == MQI_REFUSED) mqi_give_up(&d, mqi_death_of(&d), NULL, 0);
+		else if (rc == MQSHM_OK) mqi_settle_later(&d, 0);
+	}
 }

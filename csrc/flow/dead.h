@@ -11,7 +11,12 @@ enum mqi_death mqi_death_of(const mqshm_delivery *d);
 
 /* Ends a leased message: as a dead letter where that is configured (and it is not one already), otherwise for good.
  * Where neither memory nor the dead-letter topic's other receivers have room for it, it stays, to be delivered again
- * after its longest wait: it is never lost. `reason` NULL is that of its death. MQSHM_OK, MQSHM_LEASE_LOST; MQSHM_NO_MEMORY: not even to wait, so it is to be had at once. */
+ * after its longest wait: it is never lost. `reason` NULL is that of its death. MQSHM_OK, MQSHM_LEASE_LOST;
+ * MQSHM_NO_MEMORY: not even to wait, so it is to be had at once. */
 int mqi_give_up(mqshm_delivery *d, enum mqi_death why, const char *reason, uint32_t reason_size);
+
+/* Messages among n slots from `from` on that are to be delivered again, and have been too often: nobody need receive for
+ * them to end. */
+void mqi_give_up_worn(struct mqshm_sub *s, uint32_t from, uint32_t n);
 
 #endif

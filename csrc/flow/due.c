@@ -104,7 +104,7 @@ static uint64_t time_for(struct mqshm_sub *s, uint32_t i, uint64_t w)
 {
 	uint64_t expires;
 	switch (mqi_slot_state(w)) {
-	case SLOT_INFLIGHT: return s->ack == MQSHM_ACK_TIMEOUT ? mqi_boot_ms() + mqi_load_rlx(&s->shm->ack_timeout_ms) : 0;
+	case SLOT_INFLIGHT: return s->ack == MQSHM_ACK_TIMEOUT ? mqi_boot_ms_in(mqi_load_rlx(&s->shm->ack_timeout_ms)) : 0;
 	case SLOT_LATER: return mqi_boot_ms(); /* better early than never */
 	case SLOT_OFFER:
 	case SLOT_READY:
@@ -162,8 +162,9 @@ static uint64_t dead_letter(struct mqshm_sub *s, uint32_t i, uint64_t time, uint
 	int rc = mqi_claim(s, i, w, &d);
 	if (rc == MQSHM_EMPTY) return mqi_lease_ms(time);
 	done(s, i, time, f);
-	if (rc == MQI_REFUSED) mqi_give_up(&d, mqi_death_of(&d), NULL, 0);
-	else if (rc == MQSHM_OK) mqi_settle_later(&d, 0); /* the wall clock was set back */
+	enum mqi_death why = rc == MQI_REFUSED ? mqi_death_of(&d) : MQI_ALIVE;
+	if (why != MQI_ALIVE) mqi_give_up(&d, why, NULL, 0);
+	else if (rc != MQSHM_CORRUPT) mqi_settle_later(&d, 0); /* the wall clock was set back */
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 #include "flow/look.h"
 
 #include "flow/receive.h"
+#include "shm/counters.h"
 #include "shm/reach.h"
 #include "shm/ring.h"
 #include "shm/slab.h"
@@ -11,20 +12,10 @@
 
 void mqi_look_counters(struct mqshm *h, uint32_t row, struct sub_counters_shm *sum)
 {
-	uint32_t peers = mqi_peers_rows(h);
-	memset(sum, 0, sizeof *sum);
-	for (uint32_t p = 1; p < peers; p++) {
-		const struct sub_counters_shm *c = mqi_sub_counters(h, p, row);
-		if (!c) continue;
-		sum->delivered += mqi_load_rlx(&c->delivered);
-		sum->settled += mqi_load_rlx(&c->settled);
-		sum->redelivered += mqi_load_rlx(&c->redelivered);
-		sum->nacked += mqi_load_rlx(&c->nacked);
-		sum->rejected += mqi_load_rlx(&c->rejected);
-		sum->expired += mqi_load_rlx(&c->expired);
-		sum->dropped += mqi_load_rlx(&c->dropped);
-		sum->published += mqi_load_rlx(&c->published);
-	}
+	const uint64_t *before = (const uint64_t *)&mqi_sub(h, row)->before;
+	uint64_t *since = (uint64_t *)sum;
+	mqi_counted_sub(h, row, sum);
+	for (unsigned i = 0; i < sizeof *sum / sizeof *since; i++) since[i] -= mqi_least(since[i], mqi_load_rlx(&before[i]));
 }
 
 /* Each process's sheet, as far as it was ever written to. */

@@ -12,7 +12,7 @@ struct mqi_held {
 	bool sampled;
 };
 
-/* Sums up what the processes counted of a row. */
+/* Sums up what the processes counted of a row, in its present life. */
 void mqi_look_counters(struct mqshm *h, uint32_t row, struct sub_counters_shm *sum);
 /* The same of all topics together. */
 void mqi_look_topics(struct mqshm *h, struct topic_counters_shm *sum);

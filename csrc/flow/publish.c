@@ -9,6 +9,7 @@
 #include "flow/dead.h"
 #include "flow/due.h"
 #include "flow/envelope.h"
+#include "flow/limit.h"
 #include "flow/reap.h"
 #include "flow/supervise.h"
 #include "flow/receive.h"
@@ -76,7 +77,7 @@ int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m)
 	struct mqshm_sub *s = claim->sub;
 	if (likely(!(mqi_load_rlx(&s->shm->used) >> m->ring & 1))) mqi_or32(&s->shm->used, 1u << m->ring);
 	if (unlikely(m->envelope->delay_ms)) {
-		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_due_or_over(s, mqi_boot_ms() + m->envelope->delay_ms, m->expires_ns);
+		uint64_t gen = mqi_slot_gen(claim->word) + 1, due = mqi_due_or_over(s, mqi_boot_ms_in(m->envelope->delay_ms), m->expires_ns);
 		mqi_store_rlx(&s->slots[claim->index].place, mqi_place(m->ring, MQI_NOWHERE));
 		if (!mqi_due_set(s, claim->index, claim->word, gen, due) ||
 		    !mqi_cas64(&s->slots[claim->index].word, claim->word, mqi_slot_word(SLOT_LATER, MQI_NOBODY, gen, 0)))
@@ -269,13 +270,20 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct mqi_mess
 	return MQSHM_OK;
 }
 
-bool mqi_make_room(struct mqshm *h, unsigned *made) { return (*made)++ < 2 && (mqi_reap_soon(h) || mqi_trim_all(h)); }
+/* drop_new, at the limit of memory. */
+static int dropped_new(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
+{
+	for (uint32_t i = 0; i < t->count; i++) MQI_COUNT(t->targets[i]->counters->dropped, 1);
+	m->seq = mqi_next_seq(h);
+	mqi_count_published(t, m);
+	return MQSHM_OK;
+}
 
 /* One message, with the handle entered. Does not wake inline receivers: the caller does, once for a batch. */
 static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
 	__builtin_prefetch(t->counters, 1); /* written last: the next message's first swap would wait for the line */
-	unsigned made = 0;
+	struct mqi_limit limit = {0};
 	int rc = mqi_prepare(h, t, m);
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = mqi_topic_current(h, t);
@@ -285,7 +293,11 @@ static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_messag
 			m->seq = mqi_next_seq(h);
 			mqi_count_published(t, m);
 		} else rc = publish_block(h, t, m);
-		if (unlikely(rc == MQSHM_NO_MEMORY) && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
+		if (unlikely(rc == MQSHM_NO_MEMORY)) {
+			rc = mqi_at_the_limit(h, t, &limit);
+			if (rc == MQSHM_EMPTY) return dropped_new(h, t, m);
+			if (rc == MQSHM_OK) rc = MQSHM_CLOSED;
+		}
 		if (likely(rc != MQSHM_CLOSED)) return rc;
 		t->version = MQI_NO_VERSION; /* a subscription closed between the match and now, or there is room now */
 		rc = MQSHM_OK;
@@ -343,7 +355,8 @@ int mqshm_loan_take(mqshm_t *h, uint64_t size, uint64_t room, mqshm_loan *out)
 		rc = mqi_fail(MQSHM_TOO_LARGE, "the loan has %llu bytes, max_message_size is %llu", (unsigned long long)size,
 		              (unsigned long long)(h->max_message_size ? h->max_message_size : UINT32_MAX));
 	if (rc == MQSHM_OK) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
-	if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &(unsigned){0})) rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
+	for (struct mqi_limit limit = {0}; rc == MQSHM_NO_MEMORY && mqi_at_the_limit(h, NULL, &limit) == MQSHM_OK;)
+		rc = mqi_block_reserve(h, size + room, &out->block, &out->gen);
 	if (rc == MQSHM_OK) {
 		out->data = mqi_block_data(mqi_block(h, out->block));
 		out->size = size;
@@ -394,13 +407,13 @@ static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan
 int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq)
 {
 	struct mqi_message m = {.size = loan->size, .envelope = e ? e : &mqi_plain};
-	unsigned made = 0;
+	struct mqi_limit limit = {0};
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
 	rc = mqi_prepare(h, t, &m);
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = publish_loan(h, t, loan, &m);
-		if (rc == MQSHM_NO_MEMORY && mqi_make_room(h, &made)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_NO_MEMORY && mqi_at_the_limit(h, t, &limit) == MQSHM_OK) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED) break;
 		t->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;

@@ -36,9 +36,6 @@ int mqi_drop_one(struct mqshm_sub *s);
 /* After the commit (with a block), or as the commit (inline): into its ring, or aside until its time. */
 int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m);
 void mqi_count_published(struct mqshm_topic *t, const struct mqi_message *m);
-/* What the dead had in hand, or what chunks hold for messages of other sizes. Nothing of ours may be in hand. `made`, 0
- * for a new message, counts: what there still is to give back after two times is what the last try took itself. */
-bool mqi_make_room(struct mqshm *h, unsigned *made);
 
 static inline uint64_t mqi_next_seq(struct mqshm *h)
 {

@@ -81,7 +81,7 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
 		uint64_t ms = out->ack_ms ? out->ack_ms : s->shm->ack_timeout_ms;
 		mqi_fence_acq(); /* what was read is this message's if the word still is this lease's */
-		if (unlikely(!mqi_due_set(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms() + ms))) return MQSHM_EMPTY;
+		if (unlikely(!mqi_due_set(s, index, leased, mqi_slot_gen(leased), mqi_boot_ms_in(ms)))) return MQSHM_EMPTY;
 	}
 	return MQSHM_OK;
 }

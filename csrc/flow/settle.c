@@ -120,7 +120,7 @@ int mqi_settle_later(mqshm_delivery *d, uint64_t ms)
 	}
 	int rc = mqi_due_prepare(s);
 	if (rc != MQSHM_OK) return rc;
-	uint64_t due = mqi_due_or_over(s, mqi_boot_ms() + ms, d->expires_ns), later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
+	uint64_t due = mqi_due_or_over(s, mqi_boot_ms_in(ms), d->expires_ns), later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
 	if (!mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) || !mqi_cas64(&s->slots[d->slot].word, d->word, later)) return lost(d);
 	return MQSHM_OK;
 }
@@ -146,7 +146,7 @@ int mqshm_extend(mqshm_delivery *d, uint64_t ms)
 	struct mqshm_sub *s = d->sub;
 	uint64_t now = restate(d->word, SLOT_INFLIGHT, s->h->peer, 1);
 	if (s->ack == MQSHM_ACK_TIMEOUT) {
-		uint64_t due = mqi_boot_ms() + ms;
+		uint64_t due = mqi_boot_ms_in(ms);
 		if (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due) && mqi_cas64(&s->slots[d->slot].word, d->word, now)) {
 			d->word = now;
 		} else rc = lost(d);

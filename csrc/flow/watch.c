@@ -12,6 +12,7 @@
  * over the first one's word, and is rung in its place; one that is stopped, or died, is rung once for each time that is
  * earlier than all before. So nobody is kept from anything, and naps (MQI_NAP_NS) bound how late what was not rung is.
  */
+#include "flow/dead.h"
 #include "flow/due.h"
 #include "os/futex.h"
 #include "shm/event.h"
@@ -43,6 +44,7 @@ static bool fire(struct mqshm *h, rows_set broken)
 {
 	bool fired = false;
 	uint64_t now = mqi_boot_ms();
+	mqi_config_look(h);
 	for (uint32_t row = 0, rows = mqi_subs_rows(h); row < rows; row++) {
 		struct mqshm_sub *s;
 		uint64_t due = mqi_load_acq(&mqi_sub(h, row)->next_due);
@@ -65,6 +67,7 @@ static void renew(struct mqshm *h)
 		if (!is_open(h, row) || mqi_view(h, row, &s) != MQSHM_OK) continue;
 		uint32_t from = s->ticked;
 		mqi_due_renew(s, from, left);
+		mqi_give_up_worn(s, from, left);
 		s->ticked = mqi_hints_renew(s, from, left);
 		if (s->ticked) return; /* the rest of it next time */
 		left -= (uint32_t)mqi_least(left, mqi_load_acq(&s->shm->slots_ready) - (uint64_t)from);

@@ -20,6 +20,8 @@ static inline uint64_t mqi_mono_ns(void) { return mqi_clock_ns(CLOCK_MONOTONIC);
 /* Leases and delays: boot time goes on while the machine is suspended and is the same for all processes. */
 static inline uint64_t mqi_boot_ns(void) { return mqi_clock_ns(CLOCK_BOOTTIME); }
 static inline uint64_t mqi_boot_ms(void) { return mqi_boot_ns() / 1000000u; }
+/* Not before so many have passed: a part of the present one has gone already. */
+static inline uint64_t mqi_boot_ms_in(uint64_t ms) { return mqi_boot_ms() + 1 + ms; }
 /* When the wall clock will say so, as far as it goes evenly: who waits for that looks at the wall clock again. */
 static inline uint64_t mqi_boot_ms_at(uint64_t wall_ns)
 {

@@ -28,3 +28,15 @@ void mqi_count_again(struct mqshm *h)
 	for (uint32_t i = 0; i < h->topic_room; i++)
 		for (struct mqshm_topic *t = h->topics[i]; t; t = t->chain) t->counters = mqi_count_topic(h, t->id);
 }
+
+/* By the fields' order, of which there is nothing but counters. */
+void mqi_counted_sub(struct mqshm *h, uint32_t row, struct sub_counters_shm *sum)
+{
+	uint64_t *total = (uint64_t *)sum;
+	uint32_t peers = mqi_peers_rows(h);
+	memset(sum, 0, sizeof *sum);
+	for (uint32_t p = 1; p < peers; p++) {
+		const uint64_t *c = (const uint64_t *)mqi_sub_counters(h, p, row);
+		for (unsigned i = 0; c && i < sizeof *sum / sizeof *total; i++) total[i] += mqi_load_rlx(&c[i]);
+	}
+}

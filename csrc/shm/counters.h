@@ -8,6 +8,8 @@
  * nobody reads: a broker at its limit must still let its messages out. Never NULL. */
 struct topic_counters_shm *mqi_count_topic(struct mqshm *h, uint32_t topic);
 struct sub_counters_shm *mqi_count_sub(struct mqshm *h, uint32_t row);
+/* What all processes have counted of a row so far, in all its lives. */
+void mqi_counted_sub(struct mqshm *h, uint32_t row, struct sub_counters_shm *sum);
 /* Asks again for all that this process has in use: its row has changed, or whether anything is counted. */
 void mqi_count_again(struct mqshm *h);
 

@@ -1,6 +1,7 @@
 #include "shm/region.h"
 
 #include "os/mapping.h"
+#include "shm/counters.h"
 #include "shm/reach.h"
 
 #define SLOTS_FIRST MQI_GROUP /* slots that are memory from the start */
@@ -105,12 +106,22 @@ static int first_memory(struct mqshm *h, struct sub_shm *s, const mqshm_sub_opti
 	return MQSHM_OK;
 }
 
+/* Counters are their processes' own and go on from one life of a row to the next. */
+static void note_counters(struct mqshm *h, uint32_t row)
+{
+	struct sub_counters_shm sum;
+	mqi_counted_sub(h, row, &sum);
+	uint64_t *to = (uint64_t *)&mqi_sub(h, row)->before, *from = (uint64_t *)&sum;
+	for (unsigned i = 0; i < sizeof sum / sizeof *from; i++) mqi_store_rlx(&to[i], from[i]);
+}
+
 int mqi_region_make(struct mqshm *h, uint32_t row, const mqshm_sub_options *o)
 {
 	struct sub_shm *s = mqi_sub(h, row);
 	struct plan p;
 	uint64_t first;
 	make_plan(o, &p);
+	note_counters(h, row);
 	int rc = mqi_units_claim(h, p.units, &first);
 	if (rc != MQSHM_OK) return rc;
 	uint64_t region = h->units_offset + (first << MQI_UNIT_SHIFT);

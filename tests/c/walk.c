@@ -24,6 +24,8 @@ void walk_step(pid_t pid)
 	must(trapped(pid), "the victim does not step: %s", ledger->reason);
 }
 
+#define FEW 16 /* stops at one breakpoint */
+
 #ifdef __x86_64__
 
 #define BREAKPOINT 0xccul /* one byte; the processor stands behind it when it traps */
@@ -33,7 +35,7 @@ bool walk_can_jump(void) { return true; }
 static void *pc_register(void) { return (void *)offsetof(struct user_regs_struct, rip); }
 static uint64_t pc_of(pid_t pid) { return (uint64_t)ptrace(PTRACE_PEEKUSER, pid, pc_register(), NULL); }
 
-/* To the first instruction at `pc`. */
+/* To the next time that the instruction at `pc` is the next. */
 static bool run_to(pid_t pid, uint64_t pc)
 {
 	errno = 0;
@@ -62,16 +64,16 @@ static int by_place(const void *a, const void *b)
 
 static void find_ways(struct walk_trace *t)
 {
-	uint64_t(*met)[2] = malloc(t->size * sizeof *met);
+	uint64_t(*at)[2] = malloc(t->size * sizeof *at);
 	t->way = calloc(t->size, sizeof *t->way);
-	must(met && t->way, "no memory for a trace");
-	for (uint32_t i = 0; i < t->size; i++) met[i][0] = t->pc[i], met[i][1] = i;
-	qsort(met, t->size, sizeof *met, by_place);
-	for (uint32_t i = 0; i < t->size; i++)
-		if (i == 0 || met[i][0] != met[i - 1][0]) t->way[met[i][1]] = (uint32_t)met[i][1];
+	t->met = calloc(t->size, sizeof *t->met);
+	must(at && t->way && t->met, "no memory for a trace");
+	for (uint32_t i = 0; i < t->size; i++) at[i][0] = t->pc[i], at[i][1] = i;
+	qsort(at, t->size, sizeof *at, by_place);
 	for (uint32_t i = 1; i < t->size; i++)
-		if (t->way[i] == 0) t->way[i] = t->way[i - 1];
-	free(met);
+		if (at[i][0] == at[i - 1][0]) t->met[at[i][1]] = t->met[at[i - 1][1]] + 1;
+	for (uint32_t i = 1; i < t->size; i++) t->way[i] = t->met[i] <= FEW ? i : t->way[i - 1];
+	free(at);
 }
 
 uint64_t walk_steps(pid_t pid, uint64_t n, const uint32_t *over, struct walk_trace *note)
@@ -96,7 +98,13 @@ uint64_t walk_steps(pid_t pid, uint64_t n, const uint32_t *over, struct walk_tra
 bool walk_jump(pid_t pid, uint64_t n, const uint32_t *over, const struct walk_trace *known, uint64_t *took)
 {
 	uint32_t last = n < known->size ? (uint32_t)n : known->size - 1, at = known->way[last];
-	if (at && !run_to(pid, known->pc[at])) return false;
+	uint64_t pc = known->pc[at];
+	uint32_t met = pc_of(pid) == pc;
+	while (at && met <= known->met[at]) {
+		if (pc_of(pid) == pc) walk_step(pid); /* away from where it stands: or not, in a string instruction */
+		if (pc_of(pid) != pc && !run_to(pid, pc)) return false;
+		met++;
+	}
 	*took = at + walk_steps(pid, n - at, over, NULL);
 	return true;
 }
@@ -105,5 +113,6 @@ void walk_forget(struct walk_trace *t)
 {
 	free(t->pc);
 	free(t->way);
+	free(t->met);
 	memset(t, 0, sizeof *t);
 }

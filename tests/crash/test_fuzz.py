@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.crash.test_explore import can_sanitize, make, needs
+from tests.crash.programs import C, make, needs, run
+from tests.crash.test_explore import can_sanitize
 
-
-def run(*command: str | Path) -> None:
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
-    print(result.stdout)
-    assert result.returncode == 0, result.stdout + result.stderr
+FUZZ = C / "fuzz"
 
 
 def needs_sanitizer(where: Path) -> None:
@@ -24,29 +20,29 @@ def needs_sanitizer(where: Path) -> None:
 
 def test_a_broker_does_what_its_model_does_whoever_dies(tmp_path: Path) -> None:
     needs("make", "gcc")
-    make("fuzz", tmp_path, "CC=gcc", "ops")
+    make(FUZZ, tmp_path, "CC=gcc", "ops")
     run(tmp_path / "fuzz_ops", "--count", "60000", "--seed", "1")
 
 
 def test_a_broker_does_what_its_model_does_under_the_sanitizers(tmp_path: Path) -> None:
     needs_sanitizer(tmp_path)
-    make("fuzz", tmp_path, "asan")
+    make(FUZZ, tmp_path, "asan")
     run(tmp_path / "fuzz_ops_asan", "--count", "20000", "--seed", "1")
 
 
 def test_whatever_was_done_to_a_segment_every_call_comes_back(tmp_path: Path) -> None:
     needs("make", "gcc")
-    make("fuzz", tmp_path, "CC=gcc", str(tmp_path / "fuzz_damage"))
+    make(FUZZ, tmp_path, "CC=gcc", str(tmp_path / "fuzz_damage"))
     run(tmp_path / "fuzz_damage", "--count", "400", "--seed", "1")
 
 
 def test_whatever_was_done_to_a_segment_no_call_leaves_it(tmp_path: Path) -> None:
     needs_sanitizer(tmp_path)
-    make("fuzz", tmp_path, str(tmp_path / "fuzz_damage_asan"))
+    make(FUZZ, tmp_path, str(tmp_path / "fuzz_damage_asan"))
     run(tmp_path / "fuzz_damage_asan", "--count", "150", "--seed", "1", "--deadline", "10000")
 
 
 def test_the_fuzzer_that_is_led_by_coverage_runs(tmp_path: Path) -> None:
     needs_sanitizer(tmp_path)
-    make("fuzz", tmp_path, "libfuzzer")
+    make(FUZZ, tmp_path, "libfuzzer")
     run(tmp_path / "fuzz_ops_lf", "-runs=50", "-max_len=4096", "-seed=1", f"-artifact_prefix={tmp_path}/")

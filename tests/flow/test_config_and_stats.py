@@ -108,6 +108,18 @@ def test_stats_count_what_happened(broker):
     assert private.receive_nowait() is not None
 
 
+def test_a_group_is_counted_from_its_creation_on(broker):
+    sub = broker.subscribe("a", group="one")
+    broker.publish_batch("a", [b"x"] * 9)
+    sub.receive_nowait().ack()
+    broker.delete_group("one")
+    broker.create_group("two", "a")
+    two = broker.stats().groups["two"]
+    assert (two.published, two.delivered, two.settled, two.dropped) == (0, 0, 0, 0)
+    broker.publish("a", b"x")
+    assert broker.stats().groups["two"].published == 1
+
+
 def test_a_fresh_broker_is_small(broker):
     assert broker.memory_usage < 2 << 20
 

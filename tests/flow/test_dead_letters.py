@@ -67,6 +67,23 @@ def _die_with_it(name):
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.parametrize("delay", [None, 0.05])
+def test_what_expires_is_a_dead_letter_where_that_is_configured_and_is_counted_as_expired(name, delay):
+    config = mqshm.Config(dead_letter_topic="dlq", dead_letter_expired=True)
+    with mqshm.connect(name, config=config, supervisor=False) as broker:
+        group = broker.subscribe("t", group="g")
+        message = mqshm.Message(b"late", ttl=0.02, delay=delay)
+        broker.publish_batch("t", [message] * 3)
+        over = time.time() + 0.03
+        until(lambda: time.time() > over, "the end of their time")
+        until(lambda: group.receive(timeout=0.06) is None and len(broker.dead_letters()) == 3, "three dead letters")
+        assert {(letter.data, letter.reason, letter.attempts) for letter in broker.dead_letters()} == {
+            (b"late", "expired", 0)
+        }
+        counted = broker.stats().groups["g"]
+        assert (counted.expired, counted.rejected) == (3, 0)
+
+
 def test_a_message_that_kills_its_consumers_is_a_dead_letter(broker, name, run):
     group = broker.subscribe("t", group="g", max_attempts=2)
     broker.publish("t", b"poison")
@@ -74,7 +91,7 @@ def test_a_message_that_kills_its_consumers_is_a_dead_letter(broker, name, run):
         run(_die_with_it, name).join(20)
     assert group.receive(timeout=0.2) is None
     letter = the_one(broker)
-    assert (letter.data, letter.reason) == (b"poison", "max_attempts")
+    assert (letter.data, letter.reason, letter.attempts) == (b"poison", "max_attempts", 2)
 
 
 def test_replayed_letters_are_on_their_topic_again_and_say_so_when_they_die_again(broker):
@@ -236,3 +253,12 @@ def test_what_was_given_back_and_expires_is_a_dead_letter(mourning, delay):
         mourning.publish("a", b"x", ttl=0.1)
         sub.receive(timeout=1.0).nack(delay=delay)
     until(lambda: letters_after_watching(mourning) == [b"x"])
+
+
+def test_nobody_need_receive_for_a_worn_out_message_to_end(name, run):
+    with mqshm.connect(name, config=Config(dead_letter_topic="dlq"), supervisor=True) as broker:
+        broker.create_group("g", "t", max_attempts=1)
+        broker.publish("t", b"poison")
+        run(_die_with_it, name).join(20)
+        until(broker.dead_letters, "the dead letter")
+        assert the_one(broker).reason == "max_attempts"

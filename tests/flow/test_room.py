@@ -129,3 +129,27 @@ def test_memory_of_messages_that_are_gone_serves_messages_of_other_sizes(name):
             assert sent * size > 5 << 20
             assert [len(m.data) for m in sub.receive_batch(sent + 1, timeout=0)] == [size] * sent
         assert broker.memory_usage <= 8 << 20
+
+
+def test_at_the_memory_limit_the_oldest_may_go(name):
+    with mqshm.connect(name, config=mqshm.Config(max_memory_usage=4 << 20, overflow="drop_oldest")) as broker:
+        sub = broker.subscribe("a", buffer_size=10_000)
+        for number in range(300):
+            broker.publish("a", b"%d" % number + bytes(20_000))
+        broker.publish("a", bytes(1 << 20))
+        got = [message.data for message in sub.receive_batch(10_000, timeout=0)]
+        numbers = [int(data.rstrip(b"\0") or -1) for data in got]
+        assert numbers[-1] == -1 and numbers[-2] == 299
+        assert numbers[:-1] == list(range(numbers[0], 300)) and numbers[0] > 0
+        assert broker.stats().private[0].dropped == 301 - len(got)
+        assert broker.memory_usage <= 4 << 20
+
+
+def test_at_the_memory_limit_the_new_one_may_go(name):
+    with mqshm.connect(name, config=mqshm.Config(max_memory_usage=4 << 20, overflow="drop_new")) as broker:
+        sub = broker.subscribe("a", buffer_size=10_000)
+        for number in range(300):
+            broker.publish("a", b"%d" % number + bytes(20_000))
+        got = [int(message.data.rstrip(b"\0")) for message in sub.receive_batch(10_000, timeout=0)]
+        assert got == list(range(len(got))) and 100 < len(got) < 300
+        assert broker.stats().private[0].dropped == 300 - len(got)

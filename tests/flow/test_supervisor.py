@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -72,8 +73,14 @@ def test_connect_returns_with_a_supervisor(name, environment, monkeypatch):
         assert [elected(broker)] == supervisors(name)
 
 
-def test_a_supervisor_is_nobodys_child(broker):
-    pid = elected(broker)
+def test_a_supervisor_is_nobodys_child_and_inherits_nothing(name, tmp_path):
+    with (tmp_path / "open").open("w") as mine:
+        os.set_inheritable(mine.fileno(), True)
+        with mqshm.connect(name) as broker:
+            _is_on_its_own(broker, elected(broker))
+
+
+def _is_on_its_own(broker, pid):
     assert [pid] == supervisors(broker.name)
     parent, group, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1:4]
     assert int(parent) != os.getpid()
@@ -262,6 +269,30 @@ def test_what_a_dead_process_held_is_given_back_while_nobody_waits(broker, run):
     os.kill(victim.pid, signal.SIGKILL)
     until(lambda: broker.stats().groups["g"].waiting == 1, "the message")
     until(lambda: all(peer.pid != victim.pid for peer in broker.stats().peers), "the end of the dead peer")
+
+
+def test_it_hears_of_who_comes_and_who_dies_without_looking_around(name, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "_LOOK", 1000.0)
+    monkeypatch.setattr(watch, "_LOOK_WITHOUT_PIDFD", 1000.0)
+    go = tmp_path / "go"
+    go.touch()
+    attachment = segment.attach(name, True, mqshm.Config(), 0o600, lib.MQSHM_SUPERVISOR)
+    over = []
+    with attachment.use() as handle:
+        assert lib.mqshm_supervise(handle) == lib.MQSHM_OK
+        watching = watch.Watch(handle, name, lambda: bool(over))
+        thread = threading.Thread(target=watching.run)
+        thread.start()
+        try:
+            child = run(attach_and_wait, name, str(go))
+            until(lambda: watching.users == 1, "the user")
+            os.kill(child.pid, signal.SIGKILL)
+            until(lambda: watching.users == 0, "the user's death")
+        finally:
+            over.append(True)
+            lib.mqshm_ring_bell(handle)
+            thread.join()
+    attachment.release()
 
 
 def test_what_is_delayed_comes_due_while_nobody_waits(broker):

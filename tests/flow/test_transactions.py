@@ -146,13 +146,17 @@ def test_by_id(broker):
 
 def test_one_that_takes_too_long_is_rolled_back(broker):
     sub = broker.subscribe("t")
-    broker.begin("late", timeout=0.01)
-    broker.publish("t", b"a", tx="late")
-    until(lambda: broker._transactions._open["late"].state == "timed out")
+    broker.begin("late", timeout=0)
+    for _ in range(2):
+        with pytest.raises(mqshm.TransactionTimeout):
+            broker.publish("t", b"a", tx="late")
+        with pytest.raises(mqshm.TransactionTimeout):
+            broker.commit("late")
+    tx = broker.transaction(timeout=0.5)
+    tx.publish("t", b"a")
+    until(lambda: tx.state == "timed out")
     with pytest.raises(mqshm.TransactionTimeout):
-        broker.commit("late")
-    with pytest.raises(mqshm.TransactionTimeout):
-        broker.commit("late")
+        tx.commit()
     with pytest.raises(mqshm.TransactionTimeout), broker.transaction(timeout=0.01) as tx:
         until(lambda: tx.state == "timed out")
     assert everything(sub) == []

@@ -14,7 +14,7 @@ class Search(NamedTuple):
     flags: str  # bounds
     fault: str = ""  # to be found; empty: it holds
     store: str = "exact"  # of the states: exact, hashed (72 bits of each are kept), bits (not exhaustive)
-    seconds: int = 300  # longer is `incomplete`
+    seconds: int = 900  # longer is `incomplete`
     quick: bool = False  # of the short form
 
     @property
@@ -33,20 +33,47 @@ HOLD = [
     Search("ring", "M0=1 M1=0 NACKS=1 DEATHS=2 REAPERS=2 LONE"),
     Search("ring", "M0=1 M1=1 NACKS=1 DEATHS=1 LONE"),
     Search("ring", "M0=1 M1=1 LEASES=1 DEATHS=1 LONE"),
+    Search("ring", "M0=1 M1=1 LEASES=1 THREADS"),
     Search("ring", "M0=1 M1=1 NACKS=1 STOPS=1 LONE"),
+    Search("ring", "M0=1 M1=1 TTLS=1 LONE DEATHS=1"),
+    Search("ring", "M0=2 M1=0 TTLS=1 LONE DEATHS=1"),
+    Search("ring", "M0=1 M1=0 TTLS=1 DEATHS=2 REAPERS=2 LONE"),
     Search("fanout", "DEATHS=1"),
+    Search("fanout", "TOPICS DEATHS=1"),
+    Search("fanout", "DEATHS=1 LEASES=1"),
+    Search("fanout", "DEATHS=1 LEASES=1 DROP"),
+    Search("fanout", "DEATHS=1 MESSAGES=2 BLOCKS=1"),
+    Search("fanout", "DEATHS=2 REAPERS=2 LEASES=1 ONE"),
     Search("fanout", "STOPS=1"),
+    Search("wide", "DEATHS=1"),
+    Search("wide", "DEATHS=1 SHIFT"),
+    Search("wide", "DEATHS=1 WORDS=4 BITS=1"),
+    Search("wide", "DEATHS=2 MESSAGES=1"),
+    Search("wide", "STOPS=1"),
+    Search("wait", "DEATHS=1"),
+    Search("wait", "DEATHS=1 ONE BATCH MESSAGES=2"),
+    Search("wait", "DEATHS=1 ONE LEAVE=1"),
+    Search("wait", "DEATHS=1 ONE OTHER"),
+    Search("wait", "DEATHS=1 ONE THREADS"),
+    Search("wait", "STOPS=1"),
+    Search("space", ""),
+    Search("space", "S=1"),
+    Search("space", "MESSAGES=1 DEATHS=1"),
+    Search("space", "LONE DEATHS=1"),
+    Search("space", "S=1 MESSAGES=1 RETURN DEATHS=1"),
+    Search("space", "LONE STOPS=1"),
+    Search("space", "S=1 MESSAGES=1 STOPS=1"),
     Search("close", "DEATHS=1 LEASES=1"),
+    Search("close", "DEATHS=2 LEASES=1"),
+    Search("close", "DEATHS=1 LIVES=3 MESSAGES=3"),
     Search("close", "STOPS=1 LEASES=1"),
     Search("grow", "DEATHS=1"),
+    Search("grow", "DEATHS=1 AREAS=3"),
+    Search("grow", "DEATHS=2 ROUNDS=2"),
     Search("grow", "STOPS=1"),
-    Search("reuse", "DEATHS=1"),
-    Search("space", "LONE DEATHS=1"),
-    Search("space", "LONE STOPS=1"),
-    Search("space", "S=1"),
-    Search("space", ""),
-    Search("wait", "DEATHS=1"),
-    Search("wide", "DEATHS=1"),
+    Search("reuse", "LIVES=4 DEATHS=1"),
+    Search("life", "DEATHS=1"),
+    Search("life", "TIMES=2"),
 ]
 
 FAULTS = [
@@ -60,6 +87,10 @@ FAULTS = [
     Search("ring", "DEATHS=1", "LINKEDFREE"),
     Search("ring", "M0=1 M1=0 NACKS=1 DEATHS=1", "REQUEUE"),
     Search("ring", "NACKS=2 NOTICK M0=1 M1=1", "HINTLATE"),
+    Search("ring", "M0=2 M1=1 TTLS=1 LONE", "TOMBFREE"),
+    Search("ring", "M0=1 M1=1 TTLS=1 LONE NOTICK", "TOMBBLIND"),
+    Search("ring", "M0=1 M1=1 TTLS=1 LONE", "TOMBPASS"),
+    Search("ring", "M0=1 M1=1 TTLS=1 LONE", "TOMBLINK"),
     Search("fanout", "DEATHS=1", "COUNT"),
     Search("fanout", "DEATHS=1", "COMMITLATE"),
     Search("fanout", "DEATHS=1", "ACKFREE"),
@@ -108,6 +139,11 @@ FAULTS = [
     Search("wide", "WORDS=4 BITS=1", "ONEWORD"),
     Search("wide", "REAPERS=2 DEATHS=1", "BLINDFREE"),
     Search("wide", "DEATHS=1", "NOROLL"),
+    Search("life", "", "NOCOUNT"),
+    Search("life", "", "COUNTFIRST"),
+    Search("life", "", "NOSWAP"),
+    Search("life", "", "NOLOCK"),
+    Search("life", "", "ANYNAME"),
 ]
 
 LONG = HOLD + FAULTS
@@ -123,6 +159,7 @@ _SHORT_HOLD = [
     Search("space", "S=1"),
     Search("wait", ""),
     Search("wide", "DEATHS=1"),
+    Search("life", ""),
 ]
 _SHORT_FAULTS = {
     "ring": ("PLACELATE", "PLACEFIRST"),
@@ -133,6 +170,7 @@ _SHORT_FAULTS = {
     "space": ("NOLOOK", "HINTFIRST"),
     "wait": ("LOOKFIRST", "NOCHAIN"),
     "wide": ("OWNONLY", "ONEWORD"),
+    "life": ("NOCOUNT", "NOLOCK"),
 }
 SHORT = [each._replace(quick=True) for each in _SHORT_HOLD]
 SHORT += [each for each in FAULTS if each.fault in _SHORT_FAULTS[each.model]]

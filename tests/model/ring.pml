@@ -6,13 +6,16 @@
  * shared cursors are raised or not, as it happens.
  *
  * NACKS, LEASES  how many deliveries are given back, or lose their lease
+ * TTLS     how many messages are over while they wait: who takes one out (a repairer) leaves a tomb where others wait before it
  * NOTICK   nobody renews hints: enough unless a process is stopped
  * LONE     one receiver; THREADS: both are threads of one process, and named alike
  * BAD_...  NEWCLAIM a slot in NEW is claimable; PLACELATE the place is stored after OFFER; PLACEFIRST the receiver reads
  *          the place before the word; TAILFIRST the tail is taken before the cell is filled; NOGEN generations are not
  *          compared; NOCYCLE a cell's cycle is not compared by who fills it; SKIPLOST a receiver whose claim failed goes
  *          on to the next cell; LINKEDFREE who repairs an OFFER does not look at its cell; REQUEUE what is given back
- *          goes through NEW; HINTLATE the hint is cleared after the look.
+ *          goes through NEW; HINTLATE the hint is cleared after the look; TOMBFREE what is over is freed at once; TOMBBLIND
+ *          who makes a tomb does not look at the head; TOMBPASS who passes one that is half made does not look again;
+ *          TOMBLINK what is over is taken out before it is linked.
  *          N=1 with S=2 is a fault too: a ring with fewer cells than slots
  */
 #ifndef REAPERS
@@ -43,6 +46,9 @@
 #ifndef LEASES
 #define LEASES 0
 #endif
+#ifndef TTLS
+#define TTLS 0
+#endif
 #ifdef THREADS
 #define ME 2
 #else
@@ -55,6 +61,8 @@
 #define READY 3
 #define AGAIN 4
 #define INFLIGHT 5
+#define EXPIRING 6
+#define TOMB 8
 #define NOBODY 7
 #define NOWHERE 255
 #define CYCLE(t) ((t) / N + 1)
@@ -63,9 +71,9 @@ byte state[S], owner[S] = NOBODY, gen[S], place[S] = NOWHERE, content[S] = NOWHE
 byte cycle[N], index[N];
 byte head, tail;                        /* shared: at most the true ones */
 bit hint;                               /* a slot may be in AGAIN */
-byte nacks = NACKS, leases = LEASES;
+byte nacks = NACKS, leases = LEASES, ttls = TTLS;
 /* What an observer knows: */
-bit returned[M]; bit settled[M]; byte claims[M], requeues[M]; bit struck;
+bit returned[M]; bit settled[M]; bit over[M]; byte claims[M], requeues[M]; bit struck;
 
 #ifdef BAD_NOGEN
 #define IS(s, st, o, g) (state[s] == st && owner[s] == o)
@@ -79,11 +87,21 @@ bit returned[M]; bit settled[M]; byte claims[M], requeues[M]; bit struck;
 #endif
 #define MESSAGE (me == 0 -> k : M0 + k)
 
+/* Position h is about to be passed, and led to slot s when that was x: a tomb goes; of one that is half made, whoever is the
+ * later of the two, its maker and we, sees the other. */
+#ifdef BAD_TOMBPASS
+#define BURY(s, x, o, g, h) if :: x == TOMB -> STEP if :: IS(s, TOMB, o, g) -> state[s] = FREE :: else fi; END :: else fi
+#else
+#define BURY(s, x, o, g, h) if :: x == EXPIRING -> STEP if :: head < h + 1 -> head = h + 1 :: else fi; END \
+	STEP x = state[s]; o = owner[s]; g = gen[s]; if :: place[s] != h -> x = FREE :: else fi; END :: else fi; \
+	if :: x == TOMB -> STEP if :: IS(s, TOMB, o, g) -> state[s] = FREE :: else fi; END :: else fi
+#endif
+
 /* May or may not tell the others. */
 #define RAISE(cursor, to) if :: skip :: STEP if :: cursor < to -> cursor = to :: else fi; END fi
 
 proctype publisher(byte me) {
-	byte k, s, g, t, v, i, p, st, seen, h; bit won;
+	byte k, s, g, t, v, i, p, st, seen, h, o, e; bit won;
 	do
 	:: WHEN(k < (me == 0 -> M0 : M1) && (state[0] == FREE || state[S - 1] == FREE))
 		if :: state[0] == FREE -> s = 0 :: state[S - 1] == FREE -> s = S - 1 fi;
@@ -115,16 +133,18 @@ link:
 			STEP st = cycle[h % N]; i = index[h % N]; END
 			if
 			:: st == CYCLE(h) ->
-				STEP st = state[i]; END
+				STEP st = state[i]; o = owner[i]; e = gen[i]; END
 				STEP p = place[i]; END
 				if
 				:: CLAIMABLE(st) && p == h ->
 					STEP st = cycle[t % N]; END
 					assert(st >= CYCLE(t));         /* else the ring is full although a slot was free */
-					h = 0; v = 0; i = 0; p = 0; st = 0;
+					h = 0; v = 0; i = 0; p = 0; st = 0; o = 0; e = 0;
 					goto link
+				:: (st == TOMB || st == EXPIRING) && p == h -> BURY(i, st, o, e, h)
 				:: else
-				fi
+				fi;
+				o = 0; e = 0
 			:: else -> assert(st > CYCLE(h))
 			fi;
 			h++
@@ -161,13 +181,13 @@ link:
 #endif
 	   STEP returned[MESSAGE] = 1; k++; s = 0; g = 0; END
 	od;
-	DEAD(k = 0; s = 0; g = 0; t = 0; v = 0; i = 0; p = 0; st = 0; seen = 0; h = 0; won = 0; struck = 1)
+	DEAD(k = 0; s = 0; g = 0; t = 0; v = 0; i = 0; p = 0; st = 0; seen = 0; h = 0; o = 0; e = 0; won = 0; struck = 1)
 }
 
 /* Claimed: once, and once more for each time that it was given back; one producer's in their order. */
 #define CLAIMED(s) assert(content[s] != NOWHERE); m = content[s]; claims[m] = claims[m] + 1; \
-	assert(claims[m] <= 1 + requeues[m]); \
-	assert(struck || m == 0 || m == M0 || claims[m - 1] > 0)
+	assert(claims[m] <= 1 + requeues[m] && !over[m]); \
+	assert(struck || m == 0 || m == M0 || claims[m - 1] > 0 || over[m - 1])
 #define CLAIM(s, x, o, g) STEP if :: IS(s, x, o, g) -> state[s] = INFLIGHT; owner[s] = ME; gen[s] = gen[s] + 1; g = gen[s]; \
 	won = 1; CLAIMED(s) :: else -> won = 0 fi; END
 
@@ -241,6 +261,7 @@ proctype receiver(byte me) {
 #endif
 			fi
 		:: else ->
+			if :: (x == TOMB || x == EXPIRING) && p == h -> BURY(s, x, o, g, h) :: else fi;
 			h++;
 			if :: skip :: STEP if :: head > h -> h = head :: else fi; END fi;
 			RAISE(head, h)
@@ -261,6 +282,23 @@ next:	   skip
 	DEAD(h = 0; s = 0; g = 0; x = 0; o = 0; p = 0; m = 0; v = 0; won = 0; struck = 1)
 }
 
+/* EXPIRING to TOMB; FREE if head has passed it. */
+#ifdef BAD_TOMBFREE
+#define ENTOMB(s, g) STEP if :: IS(s, EXPIRING, me, g) -> state[s] = FREE; owner[s] = NOBODY :: else fi; END
+#else
+#ifdef BAD_TOMBBLIND
+#define ENTOMB(s, g) STEP if :: IS(s, EXPIRING, me, g) -> state[s] = TOMB; owner[s] = NOBODY :: else fi; END
+#else
+#define ENTOMB(s, g) STEP p = place[s]; if :: IS(s, EXPIRING, me, g) -> state[s] = TOMB; owner[s] = NOBODY; won = 1 :: else fi; END \
+	if :: won -> won = 0; STEP leads = head > p; END \
+		if :: leads -> STEP if :: IS(s, TOMB, NOBODY, g) -> state[s] = FREE :: else fi; END :: else fi \
+	:: else fi; leads = 0; p = 0
+#endif
+#endif
+#define EXPIRE(s, x, o, g) STEP if :: IS(s, x, o, g) -> state[s] = EXPIRING; owner[s] = me; gen[s] = gen[s] + 1; g = gen[s]; won = 1; \
+	over[content[s]] = 1 :: else fi; END \
+	if :: won -> won = 0; ENTOMB(s, g) :: else fi
+
 #define UNSWEPT !(swept[0] && swept[1] && swept[2] && swept[3] && swept[4] && swept[5])
 proctype reaper(byte me) {
 	byte d, s, x, g, o, p; bit won, leads;
@@ -270,6 +308,21 @@ proctype reaper(byte me) {
 		g = gen[s]; o = owner[s]; END
 	   GIVEBACK(s, o, g);
 	   s = 0; g = 0; o = 0
+	:: WHEN(ttls > 0 && (CLAIMABLE(state[0]) || CLAIMABLE(state[S - 1]))) ttls--;
+		if :: CLAIMABLE(state[0]) -> s = 0 :: CLAIMABLE(state[S - 1]) -> s = S - 1 fi;
+		x = state[s]; g = gen[s]; o = owner[s]; END
+	   leads = 1;
+#ifndef BAD_TOMBLINK
+	   if
+	   :: x == OFFER ->
+		STEP p = place[s]; END
+		STEP leads = (p != NOWHERE && cycle[p % N] == CYCLE(p) && index[p % N] == s); END
+	   :: else
+	   fi;
+#endif
+	   p = 0;
+	   if :: leads -> leads = 0; EXPIRE(s, x, o, g) :: else fi;
+	   s = 0; x = 0; g = 0; o = 0
 	:: WHEN(UNSWEPT)
 		if :: !swept[0] -> d = 0 :: !swept[1] -> d = 1 :: !swept[2] -> d = 2 :: !swept[3] -> d = 3 :: !swept[4] -> d = 4
 		   :: !swept[5] -> d = 5 fi; s = 0; END
@@ -288,6 +341,7 @@ proctype reaper(byte me) {
 			STEP if :: IS(s, OFFER, d, g) -> state[s] = (leads -> READY : FREE); owner[s] = NOBODY :: else fi; END
 			leads = 0; p = 0
 		:: o == d && x == INFLIGHT -> GIVEBACK(s, d, g)
+		:: o == d && x == EXPIRING -> EXPIRE(s, x, d, g)
 		:: else
 		fi;
 		s++
@@ -295,6 +349,8 @@ proctype reaper(byte me) {
 	   od;
 	   STEP swept[d] = 1; d = 0; s = 0; x = 0; g = 0; o = 0; END
 #ifndef NOTICK
+	:: WHEN((state[0] == TOMB && head > place[0]) || (state[S - 1] == TOMB && head > place[S - 1]))
+		if :: state[0] == TOMB && head > place[0] -> state[0] = FREE :: else -> state[S - 1] = FREE fi; END
 	:: WHEN(!hint && (state[0] == AGAIN || state[S - 1] == AGAIN)) hint = 1; END
 #endif
 	od;
@@ -320,7 +376,7 @@ active proctype monitor() {
 			:: else -> break
 			od;
 			/* what was published is settled, unless nobody is there to do it or its receiver was stopped */
-			assert(!returned[m] || settled[m] || held || !WORKING);
+			assert(!returned[m] || settled[m] || over[m] || held || !WORKING);
 			m++
 		:: else -> break
 		od;

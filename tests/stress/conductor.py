@@ -62,7 +62,7 @@ class Shift:
     """Number of the first process: none is given twice in a run."""
     phase: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4096))
     fds: dict[str, int | None] = field(default_factory=dict)
-    killed: int = 0
+    killed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.dice = random.Random(f"{self.seed}/conductor/{self.first}")
@@ -127,8 +127,10 @@ class Shift:
             pass
 
     def kill(self, who: str, fd: int) -> None:
+        if who in self.killed:
+            return  # dying takes its time
         self.log("kill", who)
-        self.killed += 1
+        self.killed.add(who)
         self.send(fd, signal.SIGKILL)
 
     def disturb(self) -> None:
@@ -225,10 +227,10 @@ class Run:
             self.messages += sum(len(each[3]) for log in events.values() for each in log if each[0] == "publish")
             self.deliveries += sum(len(each[3]) for log in events.values() for each in log if each[0] == "received")
         self.shifts += 1
-        self.killed += shift.killed
+        self.killed += len(shift.killed)
         count, self.processes = len(events) - 2, shift.next
         self.say(
-            f"shift {self.shifts}{' calm' if calm else ''}: {count} processes, {shift.killed} killed, "
+            f"shift {self.shifts}{' calm' if calm else ''}: {count} processes, {len(shift.killed)} killed, "
             f"{rested - began:.1f} s and {time.monotonic() - rested:.1f} s to check, "
             f"{self.memory[-1] >> 10 if self.memory else 0} KiB at rest, {len(problems)} problems"
         )

@@ -190,8 +190,9 @@ def _subscriptions(ledger: Ledger, who: str, log: Sequence[Event]) -> None:
         elif kind == "counters":
             ledger.subs[rest[0]].counters = rest[1]
         elif kind == "kill":
-            _process(ledger, rest[0]).killed = time
-            ledger.deaths += 1
+            process = _process(ledger, rest[0])
+            ledger.deaths += process.killed == FOREVER
+            process.killed = min(process.killed, time)
         elif kind == "start":
             _process(ledger, who).started = True
         elif kind == "leave":

@@ -347,6 +347,16 @@ def test_what_the_dead_held_comes_again(story, who):
     assert story.kinds() == []
 
 
+def test_a_process_dies_when_it_is_killed_first(story):
+    story.publish("p-1", 1)
+    story.receive("p-1", 1)
+    story("conductor", "kill", "c")
+    story.receive("p-1", 1, attempt=2, who="d")
+    story("conductor", "kill", "c")
+    story.settle(1, attempt=2, who="d")
+    assert story.kinds() == []
+
+
 @pytest.mark.parametrize("seconds", [0.1, 1.0])
 def test_a_lease_ends_when_it_says(story, seconds):
     story.group("t", ("t",), ack=TIMEOUT, ack_timeout=0.5)

@@ -268,8 +268,8 @@ MUTANTS = [
     Mutant(
         "delay longer than its message's time",
         "flow/settle.c",
-        "due = mqi_due_or_over(s, mqi_boot_ms() + ms, d->expires_ns)",
-        "due = mqi_boot_ms() + ms",
+        "due = mqi_due_or_over(s, mqi_boot_ms_in(ms), d->expires_ns)",
+        "due = mqi_boot_ms_in(ms)",
         "expire-what-is-given-back",
     ),
     Mutant(
@@ -379,8 +379,8 @@ MUTANTS = [
     ),
     Mutant(
         "chunk given back without a grace period",
-        "shm/trim.c",
-        "\tif (!idle) return false;\n",
+        "shm/grace.c",
+        "\t\tif (p != h->peer && !seen_idle(h, p)) return false;\n",
         "",
         "trim-and-publish",
     ),

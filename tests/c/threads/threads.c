@@ -175,6 +175,10 @@ static void visit(struct life *l)
 		mqshm_sub_t *s;
 		mqshm_delivery d;
 		int rc = mqshm_sub_create(l->h, &o, &s);
+		if (rc == MQSHM_NO_MEMORY) { /* earlier ones still wait until everybody was seen outside of an operation */
+			usleep(1000);
+			continue;
+		}
 		if (rc != MQSHM_OK) {
 			failure("subscribe", rc);
 			return;
@@ -315,6 +319,7 @@ static void drain(struct life *survivor)
 				if (mqshm_ack(&d) == MQSHM_OK) tally_ended(message, g);
 			}
 		}
+	for (unsigned round = 0; round < 3; round++) mqshm_tick(survivor->h); /* memory that nobody uses goes back */
 }
 
 static bool account(struct life *survivor)
@@ -329,8 +334,10 @@ static bool account(struct life *survivor)
 			       (unsigned long long)stats.in_flight, (unsigned long long)stats.later);
 	if (wrong || r.slots_used || r.blocks_used)
 		printf("FAILED  fsck: %s; %llu slots and %llu blocks are in use\n", r.first, (unsigned long long)r.slots_used, (unsigned long long)r.blocks_used);
+	bool back = r.units_used <= TALLY_GROUPS; /* the visitors' and all payloads' are given back */
+	if (!back) printf("FAILED  %llu MiB of address space are in use\n", (unsigned long long)r.units_used);
 	mqshm_sub_stats_get(survivor->h, survivor->groups[DROPPING]->row, &stats);
-	return tally_check(!deaths, stats.dropped) && !wrong && !r.slots_used && !r.blocks_used;
+	return tally_check(!deaths, stats.dropped) && back && !wrong && !r.slots_used && !r.blocks_used;
 }
 
 int main(int argc, char **argv)
