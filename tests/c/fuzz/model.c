@@ -100,6 +100,8 @@ bool expired(const struct message *m) { return m->expires_ns && m->expires_ns <=
 
 static uint64_t up_to_ms(uint64_t ns) { return (ns + 999999) / 1000000; }
 
+uint64_t ms_in(uint64_t ms) { return world_now_ms() + 1 + ms; }
+
 uint64_t over_ms(const struct message *m)
 {
 	return m->expires_ns ? up_to_ms(m->expires_ns > world_now_ns() ? m->expires_ns : world_now_ns()) : 0;
@@ -200,7 +202,7 @@ void later(struct entry *e, uint64_t ms)
 {
 	uint64_t over = over_ms(e->m);
 	e->state = LATER;
-	e->due_ms = world_now_ms() + ms;
+	e->due_ms = ms_in(ms);
 	if (over && over < e->due_ms) e->due_ms = over;
 }
 
@@ -298,7 +300,7 @@ struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d)
 	e->turn = ++turns;
 	e->loose = e->maybe = false;
 	e->least = e->most = d->attempt;
-	e->due_ms = s->o.ack == MQSHM_ACK_TIMEOUT ? world_now_ms() + (d->ack_ms ? d->ack_ms : s->o.ack_timeout_ms) : 0;
+	e->due_ms = s->o.ack == MQSHM_ACK_TIMEOUT ? ms_in(d->ack_ms ? d->ack_ms : s->o.ack_timeout_ms) : 0;
 	s->held[peer]++;
 	return e;
 }

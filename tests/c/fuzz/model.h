@@ -66,6 +66,7 @@ void message_write(unsigned char *to, uint64_t id, uint64_t size);
 const unsigned char *text_of(uint64_t id, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
 uint64_t envelope_bytes(const struct message *m);
 bool expired(const struct message *m);
+uint64_t ms_in(uint64_t ms); /* when so many have passed */
 uint64_t over_ms(const struct message *m); /* when what waits from now on is over; 0: never */
 
 bool matches(const struct sub *s, uint32_t topic);

@@ -125,7 +125,7 @@ static void settled(struct lease *l, struct entry *e, const struct settling *c)
 	case NACK_LATER: nacked(l->s, e, c->ms); break;
 	case NACK_BACKOFF: nacked(l->s, e, backoff(l->s, l->d.attempt)); break;
 	case EXTEND:
-		if (l->s->o.ack == MQSHM_ACK_TIMEOUT) e->due_ms = world_now_ms() + c->ms;
+		if (l->s->o.ack == MQSHM_ACK_TIMEOUT) e->due_ms = ms_in(c->ms);
 		break;
 	case HOLD: e->state = HELD; e->due_ms = 0; break;
 	}
