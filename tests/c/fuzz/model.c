@@ -215,13 +215,23 @@ bool time_has_come(const struct sub *s)
 	return false;
 }
 
+/* Whether its time was lost, or is another, in a death. */
+static bool in_doubt(const struct sub *s, const struct entry *e) { return e->loose || e->maybe || !s->sure; }
+
+bool times_in_doubt(const struct sub *s)
+{
+	for (uint32_t i = 0; s->open && i < s->used; i++)
+		if (is_due(&s->entries[i]) && in_doubt(s, &s->entries[i])) return true;
+	return false;
+}
+
 void fire(struct sub *s)
 {
 	for (uint32_t i = s->used; s->open && i-- > 0;) { /* of one that was deleted, a lease lasts until it is settled */
 		struct entry *e = &s->entries[i];
 		if (!is_due(e)) continue;
 		if (e->state == LEASED || !expired(e->m)) again(e);
-		else if (e->loose || e->maybe || !s->sure) e->maybe = true; /* its time may have been lost in a death */
+		else if (in_doubt(s, e)) e->maybe = true;
 		else leave(s, e);
 	}
 }

@@ -81,6 +81,7 @@ void again(struct entry *e);
 void later(struct entry *e, uint64_t ms); /* but what is over then is over at once */
 void fire(struct sub *s);    /* what is due; may leave doubts: look_at_doubts */
 bool time_has_come(const struct sub *s); /* for anything */
+bool times_in_doubt(const struct sub *s); /* of what is due */
 /* Slots that tombs hold, and nobody frees who looks for room. `fired`: once what is due is fired. */
 uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired);
 uint32_t tomb_words(const struct sub *s, mqshm_t *h); /* and those that could be freed */

@@ -113,7 +113,7 @@ static struct room look_for_room(struct sub *const *to, unsigned n)
 {
 	struct room room = {0};
 	bool doubts = false;
-	for (unsigned i = 0; i < n; i++) doubts |= time_has_come(to[i]) && !to[i]->sure;
+	for (unsigned i = 0; i < n; i++) doubts |= times_in_doubt(to[i]);
 	if (doubts) all_times();
 	for (unsigned i = 0; i < n; i++) {
 		struct sub *s = to[i];
