@@ -115,7 +115,10 @@ static bool describe(struct headers *to, const mqshm_delivery *d, const char *re
 {
 	const char *topic = "", *group = "", *text;
 	uint32_t topic_size = 0, group_size = 0, text_size;
-	mqi_topic_text(d->sub->h, d->topic, &topic, &topic_size);
+	if (mqi_topic_text(d->sub->h, d->topic, &topic, &topic_size) != MQSHM_OK) {
+		topic = ""; /* its row is damaged: the message goes on without its name */
+		topic_size = 0;
+	}
 	if (mqi_subs_text(d->sub->h, d->sub->row, &text, &text_size) == MQSHM_OK) {
 		const char *at = text;
 		mqi_text_next(&at, text + text_size, &group, &group_size);
