@@ -204,9 +204,9 @@ static bool is_full(struct mqshm_sub *s, uint32_t least)
 static bool memory_there(const struct waiting *w)
 {
 	uint64_t offset, gen;
-	if (mqi_block_reserve(w->h, w->size, &offset, &gen) == MQSHM_NO_MEMORY) return false;
-	mqi_block_return(w->h, offset, gen);
-	return true;
+	int rc = mqi_block_reserve(w->h, w->size, &offset, &gen);
+	if (rc == MQSHM_OK) mqi_block_return(w->h, offset, gen);
+	return rc != MQSHM_NO_MEMORY; /* what else is wrong, the next try says */
 }
 
 /* Of one receiver, or of memory: another one that is full is found, and waited for, by the next try. */
