@@ -35,6 +35,7 @@ _CALM_SECONDS = 20.0
 _PATIENCE = 30.0
 _NOTED = 0.005
 """Seconds from which on a stall is written down."""
+_TOLD = 5
 _PAYLOAD = struct.Struct("<Qd")
 _context = multiprocessing.get_context("spawn")
 
@@ -182,11 +183,13 @@ class Run:
             f"  stalls over {_NOTED * 1e3:.0f} ms: {len(stalls)}, the longest {by_wall * 1e3:.1f} ms by the clock, "
             f"{by_own * 1e3:.1f} ms without waiting for a processor"
         )
-        wrong = []
-        for what, (at, took, own) in stalls:
-            if own > LIMIT:
-                after = min((at - kill for kill in self.kills if kill <= at + took), default=float("nan"))
-                wrong.append(f"{what} took {took * 1e3:.0f} ms, {own * 1e3:.0f} ms its own, {after:.3f} s after a kill")
+        over = sorted((each for each in stalls if each[1][2] > LIMIT), key=lambda each: -each[1][2])
+        wrong = (
+            [f"{len(over)} of them over {LIMIT * 1e3:.0f} ms; is the machine busy with something else?"] if over else []
+        )
+        for what, (at, took, own) in over[:_TOLD]:
+            after = min((at - kill for kill in self.kills if kill <= at + took), default=float("nan"))
+            wrong.append(f"{what} took {took * 1e3:.0f} ms, {own * 1e3:.0f} ms its own, {after:.3f} s after a kill")
         return wrong
 
 
