@@ -38,7 +38,7 @@ static int each_pattern(struct mqshm *h, uint32_t row, bool (*each)(const char *
 	if (rc != MQSHM_OK) return rc;
 	const char *end = at + size;
 	mqi_text_next(&at, end, &text, &length); /* the name */
-	while (mqi_text_next(&at, end, &text, &length))
+	while (mqi_text_next(&at, end, &text, &length) && length) /* no pattern is empty */
 		if (!each(text, length, with)) break;
 	return MQSHM_OK;
 }

@@ -247,7 +247,7 @@ static bool all_patterns(struct mqshm *h, bool (*each)(struct mqshm *, const cha
 		if (mqi_sub_state(word) != SUB_OPEN || mqi_subs_text(h, row, &at, &size) != MQSHM_OK) continue;
 		const char *end = at + size;
 		mqi_text_next(&at, end, &text, &length); /* the name */
-		while (mqi_text_next(&at, end, &text, &length))
+		while (mqi_text_next(&at, end, &text, &length) && length) /* no pattern is empty: a damaged row's text may be long */
 			if (!each(h, text, length, row, mqi_sub_gen(word), with)) return false;
 	}
 	return true;
