@@ -65,8 +65,6 @@ enum mqi_slot_state {
 	SLOT_LATER = 6,     /* not before its due time (times column), then AGAIN */
 	SLOT_INFLIGHT = 7,  /* leased to owner */
 	SLOT_SETTLING = 8,  /* settled by owner along with a commit, whose block decides (flow/commit.h) */
-	SLOT_MOVING = 9,    /* reserved: on its way to the dead-letter queue */
-	SLOT_HANDED = 10,   /* reserved: the dead-letter slot holds it now */
 	SLOT_FREEING = 11,  /* settled, owner gives the payload and the slot back */
 	SLOT_EXPIRING = 12, /* its time is over: owner takes it out of the middle of a ring */
 	SLOT_TOMB = 13,     /* taken out; freed by whoever passes its place, as what lies before it is done with */

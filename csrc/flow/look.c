@@ -72,7 +72,6 @@ static void count(struct mqshm_sub *s, uint32_t from, uint32_t to, uint64_t *own
 		case SLOT_LATER: out->later++; break;
 		case SLOT_INFLIGHT:
 		case SLOT_SETTLING:
-		case SLOT_MOVING:
 			out->in_flight++;
 			if (mqi_slot_owner(w) < MQI_PEERS) owned[mqi_slot_owner(w)]++;
 			break;

@@ -4,6 +4,7 @@ import pytest
 
 import mqshm
 from mqshm import AckPolicy, Message, Priority
+from tests.conftest import until
 
 
 def test_a_message_arrives_with_all_that_was_sent_with_it(broker):
@@ -196,8 +197,9 @@ def test_a_batch_of_none_is_refused(broker):
 def test_a_message_is_not_delivered_after_its_time(broker):
     sub = broker.subscribe("a")
     broker.publish("a", b"short", ttl=0.02)
+    over = time.time() + 0.02
     broker.publish("a", b"long", ttl=60)
-    time.sleep(0.06)
+    until(lambda: time.time() > over, "the end of the first")
     assert sub.receive_nowait().data == b"long"
     assert sub.receive_nowait() is None
 
@@ -206,9 +208,10 @@ def test_the_brokers_ttl_is_for_messages_without_one(name):
     with mqshm.connect(name, config=mqshm.Config(message_ttl=0.02)) as broker:
         sub = broker.subscribe("a")
         broker.publish("a", b"default")
+        over = time.time() + 0.02
         broker.publish("a", b"own", ttl=60)
         broker.publish("a", b"never", ttl=0)
-        time.sleep(0.06)
+        until(lambda: time.time() > over, "the end of the first")
         got = sub.receive_batch(9, timeout=0)
         assert [message.data for message in got] == [b"own", b"never"]
         assert got[1].expires_at is None
