@@ -30,6 +30,9 @@ struct mqi_spin {
 struct mqi_block_cursor {
 	uint64_t unit; /* first unit of the chunk; 0 is none (unit 0 is never a chunk) */
 	uint32_t next, end;
+	/* of large blocks, see shm/block.c */
+	uint64_t round, round_ms; /* bytes gone through since, and when, the round began */
+	bool long_enough;         /* the chunks suffice for a round as long as it is to be */
 };
 
 /* Small, and what a publish reads of it close together: with thousands of topics in use each cache line more is a miss. */

@@ -15,6 +15,7 @@
 #include "flow/receive.h"
 #include "flow/settle.h"
 #include "flow/topic.h"
+#include "os/copy.h"
 #include "os/futex.h"
 #include "shm/block.h"
 #include "shm/event.h"
@@ -237,12 +238,12 @@ static int fill(struct mqshm *h, uint64_t offset, const struct mqi_message *m)
 {
 	unsigned char *to = mqi_block_data(mqi_block(h, offset));
 	if (m->size < COPY_UNLOCKED) {
-		memcpy(to, m->data, m->size);
+		mqi_copy(to, m->data, m->size);
 		return MQSHM_OK;
 	}
 	h->outside++;
 	mqi_leave(h);
-	memcpy(to, m->data, m->size);
+	mqi_copy(to, m->data, m->size);
 	int rc = mqi_enter(h);
 	if (likely(rc == MQSHM_OK)) h->outside--;
 	return rc;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <structmember.h>
 
+#include "os/copy.h"
 #include "mqshm.h"
 #include "os/clock.h"
 
@@ -250,10 +251,17 @@ static inline int ack(Message *m)
 	return result;
 }
 
+static PyObject *copy_of(const void *from, uint64_t size)
+{
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+	if (likely(bytes)) mqi_copy(PyBytes_AsString(bytes), from, size);
+	return bytes;
+}
+
 /* Under MQSHM_ACK_TIMEOUT the memory is another's when the lease has ended. NULL: that, or an exception. */
 static PyObject *bytes_of(const Receiver *r, const mqshm_delivery *d, const void *from, uint64_t size)
 {
-	if (likely(r->ack != MQSHM_ACK_TIMEOUT)) return PyBytes_FromStringAndSize(from, (Py_ssize_t)size);
+	if (likely(r->ack != MQSHM_ACK_TIMEOUT)) return size < MQI_COPY_LINES ? PyBytes_FromStringAndSize(from, (Py_ssize_t)size) : copy_of(from, size);
 	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
 	if (bytes && api->read(d, from, PyBytes_AsString(bytes), size) != MQSHM_OK) Py_CLEAR(bytes);
 	return bytes;

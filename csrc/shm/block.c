@@ -4,10 +4,15 @@
 #include "shm/event.h"
 
 /* Strides: 64-byte steps to 512, then about a quarter more each, in an odd number of lines, so that blocks of a class do
- * not share cache sets. From LARGE on, a chunk's lowest free block is used first: the cache may still hold it. */
+ * not share cache sets. From LARGE to CHUNKED, blocks that are much used go round through all chunks of their class, and
+ * these are grown to ROUND bytes: a block that comes back at once still lies, written, in a core's own cache, and the other
+ * core fetches it from there up to four times more slowly than from the cache that they share, where a long round has put it. */
 #define SMALL_STRIDES 8
 #define CHUNKED (512u << 10) /* above, a chunk is one block */
-#define LARGE (32u << 10)
+#define LARGE (4u << 10)
+#define ROUND (4u << 20)
+#define ROUND_MS 20          /* who takes longer for a round is not in a hurry */
+#define ROUND_SHARE 4        /* the limit of memory is to be so many times what is in use and would be added */
 #define AHEAD 1216 /* bytes of the next block that are asked for ahead: all of one for 1 KiB */
 
 /* The class of blocks that hold `bytes`, and its stride; MQI_CLASSES where there is none. */
@@ -107,39 +112,42 @@ static void hint(struct mqshm *h, uint64_t unit, uint32_t run)
 	if (!(mqi_load_rlx(units) >> unit % 64 & 1)) mqi_or64(units, 1ull << unit % 64);
 }
 
-/* A run of this stride with a hint, in the chunk `unit`: it becomes the cursor. Clears the hint before the look. */
-static bool take_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t unit, uint64_t stride)
+/* A run of this stride with a hint, in the chunk `unit`, goes on from where the cursor is there: it becomes the cursor. If not
+ * only `onwards`, one before it will do. Clears the hint before the look. */
+static bool take_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t unit, uint64_t stride, bool onwards)
 {
 	struct unit_shm *u = mqi_unit(h, unit);
 	struct mqi_chunk k;
 	if (!mqi_is_chunk(h, unit, &k) || k.stride != stride) return false;
-	uint32_t from = 0;
-	if (stride < LARGE && c->unit == unit && c->end < k.blocks) from = run_of(&k, c->end); /* go on where we were */
-	for (uint64_t seen; (seen = mqi_load_rlx(&u->free_runs)) != 0;) {
-		uint64_t ahead = seen & ~0ull << from;
-		uint32_t run = (uint32_t)__builtin_ctzll(ahead ? ahead : seen);
+	bool here = c->unit == unit;
+	uint64_t ahead = !here ? ~0ull : c->end < k.blocks ? ~0ull << run_of(&k, c->end) : 0; /* go on where we were */
+	for (uint64_t seen; (seen = mqi_load_rlx(&u->free_runs) & (onwards ? ahead : ~0ull)) != 0;) {
+		uint32_t run = (uint32_t)__builtin_ctzll(seen & ahead ? seen & ahead : seen);
 		if (run >= runs_of(&k)) return false;
 		mqi_and64(&u->free_runs, ~(1ull << run));
 		uint32_t next = run_start(&k, run), end = run + 1 < runs_of(&k) ? run_start(&k, run + 1) : k.blocks;
 		if (end > k.committed / stride) end = (uint32_t)(k.committed / stride);
 		if (next >= end) continue;
-		*c = (struct mqi_block_cursor){unit, next, end};
+		c->unit = unit;
+		c->next = next;
+		c->end = end;
+		c->round += (end - next) * stride;
 		return true;
 	}
+	if (onwards && here) return false;
 	uint64_t *units = &mqi_unit_hints(h)[unit / 64];
 	mqi_and64(units, ~(1ull << unit % 64));
 	if (mqi_load_acq(&u->free_runs)) mqi_or64(units, 1ull << unit % 64); /* a run was freed meanwhile */
 	return false;
 }
 
-static bool find_run(struct mqshm *h, struct mqi_block_cursor *c, uint64_t stride)
+static bool take_run_from(struct mqshm *h, struct mqi_block_cursor *c, uint64_t first, uint64_t stride)
 {
-	if (c->unit && take_run(h, c, c->unit, stride)) return true;
-	uint64_t top = known_units(h), *hints = mqi_unit_hints(h);
-	for (uint64_t word = 0; word * 64 < top; word++)
-		for (uint64_t seen = mqi_load_rlx(&hints[word]); seen; seen &= seen - 1) {
+	uint64_t top = known_units(h), *hints = mqi_unit_hints(h), mask = ~0ull << first % 64;
+	for (uint64_t word = first / 64; word * 64 < top; word++, mask = ~0ull)
+		for (uint64_t seen = mqi_load_rlx(&hints[word]) & mask; seen; seen &= seen - 1) {
 			uint64_t unit = word * 64 + (uint64_t)__builtin_ctzll(seen);
-			if (unit > 0 && unit < top && take_run(h, c, unit, stride)) return true;
+			if (unit > 0 && unit < top && take_run(h, c, unit, stride, false)) return true;
 		}
 	return false;
 }
@@ -154,8 +162,9 @@ static uint64_t unfinished_chunk(struct mqshm *h, uint64_t stride)
 	return 0;
 }
 
-/* More memory for the chunk that this process grew last in this class, for another's, or for a new chunk. */
-static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
+/* More memory, with `ahead` bytes for blocks after the next one, for the chunk that this process grew last in this class, for
+ * another's, or for a new chunk. */
+static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride, uint64_t ahead)
 {
 	uint64_t unit = h->growing[class];
 	struct mqi_chunk k;
@@ -171,8 +180,8 @@ static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uin
 	}
 	/* Retired, or grown, meanwhile. */
 	if (!mqi_is_chunk(h, unit, &k) || k.stride != stride || mqi_chunk_blocks(&k) >= k.blocks) return MQSHM_OK;
-	uint64_t had = mqi_chunk_blocks(&k), ahead = k.committed < 16384 ? 16384 : k.committed;
-	if (stride > LARGE) ahead = 0;
+	uint64_t had = mqi_chunk_blocks(&k);
+	if (stride < LARGE) ahead = k.committed < 16384 ? 16384 : k.committed;
 	if ((had + 1) * stride + ahead > k.blocks * stride) ahead = (k.blocks - had - 1) * stride;
 	int rc = mqi_unit_grow(h, unit, (had + 1) * stride, ahead);
 	if (rc == MQSHM_CLOSED) h->growing[class] = 0; /* it is on its way back to the system: another one */
@@ -180,8 +189,45 @@ static int grow(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uin
 	if (!mqi_is_chunk(h, unit, &k) || k.stride != stride || had >= k.blocks) return MQSHM_OK;
 	uint64_t have = mqi_chunk_blocks(&k);
 	for (uint32_t run = run_of(&k, (uint32_t)had); run < runs_of(&k) && run_start(&k, run) < have; run++) hint(h, unit, run);
-	if (c->unit != unit) *c = (struct mqi_block_cursor){unit, 0, 0};
+	if (c->unit != unit) {
+		c->unit = unit;
+		c->next = c->end = 0;
+	}
 	return MQSHM_OK;
+}
+
+/* Bytes of memory in chunks of this stride, as soon as they are ROUND. */
+static uint64_t in_class(struct mqshm *h, uint64_t stride)
+{
+	uint64_t top = known_units(h), bytes = 0;
+	struct mqi_chunk k;
+	for (uint64_t unit = 1; unit < top && bytes < ROUND; unit++)
+		if (mqi_is_chunk(h, unit, &k) && k.stride == stride) bytes += mqi_chunk_blocks(&k) * stride;
+	return bytes;
+}
+
+/* A round of a large class begins, and is to be longer from now on if the last was short and memory is plenty. */
+static void begin_round(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
+{
+	uint64_t now = mqi_boot_ms(), took = now - c->round_ms;
+	c->next = c->end = 0;
+	c->round = 0;
+	c->round_ms = now;
+	if (c->long_enough || took > ROUND_MS) return;
+	uint64_t have = in_class(h, stride), limit = mqi_load_rlx(&h->hdr->config.max_memory_usage);
+	c->long_enough = have >= ROUND || (limit && (mqi_memory_used(h) + have) * ROUND_SHARE > limit);
+	if (!c->long_enough && grow(h, c, class, stride, have) != MQSHM_OK) c->long_enough = true;
+}
+
+static bool find_run(struct mqshm *h, struct mqi_block_cursor *c, unsigned class, uint64_t stride)
+{
+	bool rounds = stride >= LARGE && stride <= CHUNKED;
+	if (c->unit && !(rounds && c->round >= ROUND)) {
+		if (take_run(h, c, c->unit, stride, rounds)) return true;
+		if (rounds && take_run_from(h, c, c->unit + 1, stride)) return true;
+	}
+	if (c->unit && rounds) begin_round(h, c, class, stride);
+	return take_run_from(h, c, 1, stride);
 }
 
 struct wanted {
@@ -229,8 +275,8 @@ int mqi_block_reserve(struct mqshm *h, uint64_t bytes, uint64_t *offset, uint64_
 				return MQSHM_OK;
 			}
 		}
-		if (find_run(h, c, stride)) continue;
-		int rc = grow(h, c, class, stride);
+		if (find_run(h, c, class, stride)) continue;
+		int rc = grow(h, c, class, stride, 0);
 		if (rc == MQSHM_OK) continue;
 		if (rc != MQSHM_NO_MEMORY) return rc;
 		struct wanted want = {stride, 0, 0};
