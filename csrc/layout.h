@@ -47,6 +47,7 @@
  * peer      state:8 | incarnation:56
  * sub       state:4 | owner:12 | gen:48
  * topic     owner:12 | gen:20                             gen rises with every claim; all ones: linked
+ * ids       turns:62 | void:1 | current:1                 of the tables of message ids (shm/ids.h)
  * watch     peer:12 | ms:52                               who sleeps until when, to fire what is due then
  * room      offset:25 | size:10, in 8 bytes               where a topic's long name is, in the area of names
  * area      state:4 | owner:12 | committed:22 | target:22 | gen:4       pages; owner and the rest differ by state:
@@ -69,7 +70,12 @@ enum mqi_slot_state {
 	SLOT_EXPIRING = 12, /* its time is over: owner takes it out of the middle of a ring */
 	SLOT_TOMB = 13,     /* taken out; freed by whoever passes its place, as what lies before it is done with */
 };
-enum mqi_block_state { BLOCK_FREE = 0, BLOCK_NEW = 1, BLOCK_LIVE = 2 };
+enum mqi_block_state {
+	BLOCK_FREE = 0,
+	BLOCK_NEW = 1,    /* owner's, being filled */
+	BLOCK_LIVE = 2,   /* committed; a bit per receiver */
+	BLOCK_DOOMED = 3, /* NEW until somebody else decided that it will not be committed; owner gives it back */
+};
 enum mqi_peer_state { PEER_FREE = 0, PEER_JOINING = 1, PEER_LIVE = 2, PEER_DEAD = 3 };
 enum mqi_sub_state { SUB_FREE = 0, SUB_CREATING = 1, SUB_OPEN = 2, SUB_CLOSING = 3 };
 enum mqi_area_state { AREA_FREE = 0, AREA_CLAIMED = 1, AREA_ACTIVE = 2, AREA_GROWING = 3, AREA_RETIRING = 4, AREA_TAIL = 5 };
@@ -284,7 +290,8 @@ struct block_shm {
 	uint64_t info;       /* topic:24 | flags:8 | size:32 */
 	uint64_t envelope;   /* bytes after the payload */
 	uint64_t wide;       /* F_WIDE: number of holder words, which follow the envelope */
-	uint64_t pad[2];     /* to 64; the payload follows */
+	uint64_t ids;        /* NEW: the last message id that was added for it (shm/ids.h); perhaps of an earlier life */
+	uint64_t pad;        /* to 64; the payload follows */
 };
 
 /* info */
@@ -346,9 +353,27 @@ struct trie_entry_shm {
 	uint64_t gen;        /* of the subscription's word: a later life of the row is not meant */
 };
 
+/* ---- message ids of late ------------------------------------------------------------------------------------------- */
+
+/* Two tables, each uint32_t[MQI_ID_BUCKETS], which count entries from 1 on, then entries as they come; see shm/ids.h. */
+#define MQI_ID_BUCKETS (1u << 16)
+#define MQI_IDS_SIZE (2ull << 30) /* bytes of address space for each */
+#define MQI_NEVER_MS UINT64_MAX
+enum mqi_id_state { ID_ADDED = 0, ID_WITHDRAWN = 1 };
+struct id_shm {
+	uint64_t key[2];   /* written by who adds it, before a chain leads to it; then only `state` changes */
+	uint64_t block;
+	uint64_t gen;
+	uint64_t ms;       /* boot */
+	uint64_t sibling;  /* another id of the same block: table:1 | entry:32 */
+	uint32_t next;     /* in its chain, older; 0 is none */
+	uint32_t state;    /* enum mqi_id_state */
+	uint64_t pad;
+};
+
 /* ---- header -------------------------------------------------------------------------------------------------------- */
 
-enum mqi_header_area { AREA_PEERS, AREA_SUBS, AREA_TOPICS, AREA_NAMES, AREA_TRIE, AREA_UNITS, HEADER_AREAS };
+enum mqi_header_area { AREA_PEERS, AREA_SUBS, AREA_TOPICS, AREA_NAMES, AREA_TRIE, AREA_UNITS, AREA_IDS, AREA_IDS_TOO, HEADER_AREAS };
 
 /* Changed under the control lock, read by all: the new one is written to `config_next`, `config_version` becomes odd,
  * from when on it holds, `config_next` is copied to `config`, `config_version` becomes even. A death in between leaves
@@ -378,6 +403,7 @@ struct header_shm {
 	uint64_t boot_id[2];
 	uint64_t buckets_offset; /* uint32_t[MQI_TOPIC_BUCKETS], in the fixed part */
 	uint64_t unit_hints_offset; /* uint64_t[units/64], in the fixed part: unit may have a free block */
+	uint64_t secret[2];   /* of this broker, for hashes of what users choose */
 	uint64_t fixed_size;  /* bytes from the start that are memory always: header, buckets, hints */
 
 	MQI_OWN_LINE struct area_shm areas[HEADER_AREAS];
@@ -407,6 +433,10 @@ struct header_shm {
 
 	MQI_OWN_LINE pthread_mutex_t control; /* robust: attach, create, delete, configure. Never on the path of a message */
 
+	MQI_OWN_LINE uint64_t ids;
+	uint64_t ids_began_ms; /* when the current table became it; MQI_NEVER_MS: just now. Under the control lock */
+	uint64_t ids_used[2];  /* entries taken */
+
 	MQI_OWN_LINE uint32_t trie_slots; /* of the table: a power of two; 0: no index, every row is looked at */
 	uint32_t trie_end;     /* in 8 bytes */
 	uint32_t trie_nodes, trie_entries;
@@ -431,5 +461,6 @@ _Static_assert(sizeof(struct sub_shm) == 1024, "sub");
 _Static_assert(sizeof(struct slot_shm) == 112, "slot");
 _Static_assert(sizeof(struct block_shm) == 64, "block");
 _Static_assert(sizeof(struct topic_shm) == 64, "topic");
+_Static_assert(sizeof(struct id_shm) == 64, "id");
 
 #endif

@@ -29,6 +29,7 @@ enum mqshm_result {
 	MQSHM_FORKED = 13,      /* the handle, lease or loan belongs to the parent process */
 	MQSHM_SYSTEM = 14,      /* a system call failed */
 	MQSHM_TIMEOUT = 15,
+	MQSHM_DUPLICATE = 17,   /* a message of this id was published within dedup_window */
 	MQSHM_INTERRUPTED = 16  /* a signal came while waiting: look at it, then wait again */
 };
 enum mqshm_ack { MQSHM_ACK_NONE = 0, MQSHM_ACK_REQUIRED = 1, MQSHM_ACK_TIMEOUT = 2 };
@@ -84,6 +85,7 @@ typedef struct {
 	uint32_t delay_ms;
 	uint32_t ack_ms;                /* 0: the subscription's */
 	uint32_t id_size, headers_size, key_size;
+	uint32_t unique;                /* whether the id is published once within dedup_window: else MQSHM_DUPLICATE */
 	uint64_t expires_ns;            /* wall; 0: by the configuration's message_ttl; UINT64_MAX: never */
 	const void *id, *headers, *key;
 } mqshm_envelope;
@@ -335,6 +337,6 @@ typedef struct {
 const mqshm_front_api *mqshm_front(void);
 /* cdef end */
 
-#define MQSHM_ABI 3u
+#define MQSHM_ABI 4u
 
 #endif

@@ -199,6 +199,7 @@ class Sending:
             envelope.ring, envelope.expires_ns, envelope.delay_ms, envelope.ack_ms = ring, expires_ns, delay_ms, ack_ms
             # Of names that are not given only the size is looked at.
             envelope.id_size = envelope.headers_size = envelope.key_size = 0
+            envelope.unique = 1
             if id:
                 envelope.id = id_bytes = ffi.from_buffer(id.encode())
                 envelope.id_size = len(id_bytes)

@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise ImportError(f"mqshm's compiled core does not load ({error}): install mqshm again with pip") from error
 
-ABI = 3
+ABI = 4
 if lib.mqshm_abi() != ABI:
     raise ImportError(
         f"mqshm's compiled core speaks ABI {lib.mqshm_abi()}, this Python code {ABI}: install mqshm again"
@@ -47,6 +47,7 @@ _ERRORS: dict[int, tuple[type[errors.MQError], str]] = {
     lib.MQSHM_EXISTS: (errors.InvalidConfig, "the group exists already"),
     lib.MQSHM_NOT_FOUND: (errors.GroupNotFound, "no such group"),
     lib.MQSHM_FORKED: (errors.ForkedHandle, "this belongs to the parent process: make one in the child"),
+    lib.MQSHM_DUPLICATE: (errors.DuplicateMessage, "a message of this id was published within dedup_window"),
     lib.MQSHM_TIMEOUT: (errors.Timeout, "it took too long"),
 }
 

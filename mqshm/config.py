@@ -46,8 +46,8 @@ class Config:
     dead_letter_topic: str | None = None
     """Topic of what was given up; None is off."""
     dedup_window: float = 0.0
-    """Seconds for which a message's id is to be remembered; 0 is off. Kept, and without effect in this version: no
-    message is refused as a duplicate."""
+    """Seconds for which the id of a message is remembered, for each topic: another publish of the id within that time is a
+    DuplicateMessage; 0 is off. Messages without an id are not looked at."""
     health_check_interval: float = 10.0
     """Seconds between two looks of the supervisor at the broker's health; 0: it does not look."""
     enable_metrics: bool = True

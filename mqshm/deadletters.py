@@ -165,7 +165,7 @@ def publish(broker: Broker, topic: str, message: Any, reason: str) -> None:
             "first": first, "last": time.time()}  # fmt: skip
     headers = {**_own(dict(own)), **{_PREFIX + name: value for name, value in said.items()}}
     with broker.transaction() as tx:
-        tx.publish(dead, given.data, id=given.id, key=given.key, priority=given.priority, headers=headers, ttl=0)
+        tx._put_back(dead, Message(given.data, given.id, given.priority, 0, None, headers, given.key))
         if received:
             tx.ack(message)
 
@@ -207,8 +207,6 @@ def _once(letters: Any, count: int) -> Iterator[Delivery]:
 
 def _put_back(broker: Broker, topic: str, letter: Delivery, replays: int) -> None:
     with broker.transaction() as tx:
-        tx.publish(
-            topic, letter.data, id=letter.id, key=letter.key, priority=letter.priority,
-            headers={**_own(letter.headers), f"{_PREFIX}replays": replays + 1},
-        )  # fmt: skip
+        headers = {**_own(letter.headers), f"{_PREFIX}replays": replays + 1}
+        tx._put_back(topic, Message(letter.data, letter.id, letter.priority, headers=headers, key=letter.key))
         tx.ack(letter)

@@ -70,6 +70,7 @@ class Envelope(NamedTuple):
     ttl_ns: int | None = None
     delay_ms: int = 0
     ack_ms: int = 0
+    unique: bool = True  # whether its id counts within dedup_window; not of what is put back
 
     def expires_ns(self) -> int:
         """Wall time; 0 leaves it to the configuration."""
@@ -81,6 +82,7 @@ class Envelope(NamedTuple):
         """Writes it to a mqshm_envelope that is all zero; returns what must be kept for as long as that is used."""
         core.ring, core.delay_ms, core.ack_ms = self.ring, self.delay_ms, self.ack_ms
         core.expires_ns = self.expires_ns()
+        core.unique = self.unique
         kept = []
         for name, value in (("id", self.id), ("headers", self.headers), ("key", self.key)):
             if value:

@@ -86,8 +86,14 @@ class Transaction:
     ) -> None:
         """Adds a message, with the options of `Broker.publish`: nobody sees it before the commit, from when on its
         ttl and delay count too."""
+        self._add(topic, *prepared(data, id, priority, ttl, delay, headers, key, ack_timeout))
+
+    def _put_back(self, topic: str, message: Message) -> None:
+        """What is somewhere already, and goes somewhere else: its id was published before, and that is no duplicate."""
+        self._add(topic, message.data, message.envelope._replace(unique=False))
+
+    def _add(self, topic: str, given: Buffer | str, made: Envelope) -> None:
         validate_topic(topic)
-        given, made = prepared(data, id, priority, ttl, delay, headers, key, ack_timeout)
         raw = payload(given)
         part = _Part(topic, raw.encode() if isinstance(raw, str) else bytes(raw), made)
         with self._lock:

@@ -3,6 +3,7 @@
 #include "flow/reap.h"
 #include "flow/receive.h"
 #include "shm/ring.h"
+#include "shm/ids.h"
 #include "shm/slab.h"
 #include "shm/subs.h"
 #include "shm/trim.h"
@@ -59,6 +60,7 @@ int mqshm_tick(mqshm_t *h)
 		mqi_hints_renew(s, 0, UINT32_MAX);
 	}
 	mqi_subs_sweep(h);
+	mqi_ids_turn(h, h->dedup_window_ms);
 	mqi_trim_idle(h);
 	mqi_leave(h);
 	return MQSHM_OK;

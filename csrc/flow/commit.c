@@ -6,6 +6,7 @@
 #include "flow/publish.h"
 #include "flow/settle.h"
 #include "flow/topic.h"
+#include "flow/unique.h"
 #include "shm/block.h"
 #include "shm/event.h"
 #include "shm/peers.h"
@@ -30,6 +31,7 @@ struct commit {
 	uint64_t bytes;            /* payloads and envelopes */
 	uint64_t block, gen;
 	uint32_t failed;
+	bool unique;               /* at least one of the messages is */
 };
 
 static int no_memory(void) { return mqi_fail(MQSHM_NO_MEMORY, "this process has no memory for the transaction"); }
@@ -44,6 +46,7 @@ static int prepare(struct commit *c)
 		int rc = mqi_prepare(c->h, p->topic, &c->messages[i]);
 		c->failed = i;
 		if (rc != MQSHM_OK) return rc;
+		c->unique |= c->messages[i].unique;
 		c->offsets[i] = c->bytes;
 		c->bytes += aligned(c->messages[i].size + c->messages[i].envelope_size);
 	}
@@ -127,7 +130,7 @@ static int reserve_all(struct commit *c)
 	c->failed = c->n;
 	int rc = match(c, &receivers);
 	if (rc != MQSHM_OK) return rc;
-	if (receivers + c->m == 0) return MQSHM_OK;
+	if (receivers + c->m == 0 && !c->unique) return MQSHM_OK;
 	uint64_t wide = mqi_wide_words(receivers + 1) * sizeof(uint64_t);
 	rc = mqi_block_reserve(c->h, c->bytes + 8 + wide, &c->block, &c->gen);
 	if (rc != MQSHM_OK) {
@@ -247,7 +250,7 @@ enum mqi_verdict mqi_verdict(struct mqshm_sub *s, uint32_t index, uint64_t w)
 	if (mqi_load_acq(&s->slots[index].word) != w) return VERDICT_UNKNOWN;
 	if (block && mqi_block_valid(h, block)) {
 		uint64_t is = mqi_load_acq(&mqi_block(h, block)->word);
-		if (is == mqi_block_word(BLOCK_NEW, mqi_slot_owner(w), gen)) mqi_block_undo(h, block, is);
+		if (is == mqi_block_word(BLOCK_NEW, mqi_slot_owner(w), gen)) mqi_block_doom(h, block, is);
 		if (mqi_block_held(h, block, gen, bit)) return mqi_load_acq(&s->slots[index].word) == w ? VERDICT_COMMITTED : VERDICT_UNKNOWN;
 	}
 	return VERDICT_UNDONE;
@@ -274,22 +277,31 @@ static int go(struct commit *c)
 {
 	struct mqshm *h = c->h;
 	uint32_t begun = 0;
+	uint32_t which = c->n;
+	int rc = unlikely(c->unique) ? mqi_unique_claim(h, c->messages, c->n, c->block, c->gen, &which) : MQSHM_OK;
+	if (unlikely(rc != MQSHM_OK)) {
+		c->failed = which;
+		give_back(c);
+		return rc;
+	}
 	for (uint32_t i = 0; i < c->n; i++) c->messages[i].seq = mqi_next_seq(h);
 	if (c->count + c->m == 0) { /* nobody receives anything, and nothing is settled */
-		count_without(c);
+		if (c->unique && !mqi_block_spend(h, c->block, c->gen)) rc = MQSHM_CLOSED;
+		if (rc == MQSHM_OK) count_without(c);
 		give_back(c);
-		return MQSHM_OK;
+		return rc;
 	}
 	describe(c);
 	bind(c);
 	unsigned holders = mqi_block_holders_for(mqi_block(h, c->block), c->bytes, c->count + (c->m > 0), c->gen);
 	uint64_t mine = mqi_block_word(BLOCK_NEW, h->peer, c->gen), live = mqi_block_word(BLOCK_LIVE, holders, c->gen);
-	if (!begin_settling(c, &begun) || !mqi_cas64(&mqi_block(h, c->block)->word, mine, live)) {
+	bool settling = begin_settling(c, &begun);
+	if (!settling || !mqi_cas64(&mqi_block(h, c->block)->word, mine, live)) {
 		undo_settling(c, begun);
 		give_back(c);
+		if (settling && c->unique) return MQSHM_CLOSED; /* perhaps a rival's doing; else the leases are found lost next time */
 		return c->m ? lost(c, begun) : mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
 	}
-	int rc = MQSHM_OK;
 	count_without(c);
 	for (uint32_t i = 0; i < c->count && rc == MQSHM_OK; i++) rc = mqi_deliver(&c->claims[i], &c->messages[c->of[i]]);
 	for (uint32_t i = 0; i < c->count; i++) mqi_event_one(h, c->claims[i].sub->shm->waiters);
@@ -315,12 +327,12 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
 	for (unsigned round = 0; rc == MQSHM_OK; round++) {
 		rc = reserve_all(&c);
+		if (rc == MQSHM_OK) rc = go(&c);
 		if (rc == MQSHM_NO_MEMORY && mqi_at_the_limit(h, n ? parts[0].topic : NULL, &limit) == MQSHM_OK) rc = MQSHM_CLOSED;
 		if (rc != MQSHM_CLOSED || round == MQI_RESOLVE_ROUNDS) break;
 		for (uint32_t i = 0; i < n; i++) parts[i].topic->version = MQI_NO_VERSION;
 		rc = MQSHM_OK;
 	}
-	if (rc == MQSHM_OK) rc = go(&c);
 	for (uint32_t i = 0; i < n && rc == MQSHM_OK; i++) {
 		seqs[i] = c.messages[i].seq;
 		mqi_count_published(parts[i].topic, &c.messages[i]);

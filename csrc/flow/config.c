@@ -24,6 +24,7 @@ void mqi_config_refresh(struct mqshm *h)
 	if (!take_dead_letters(h, &now)) return;
 	h->max_message_size = now.max_message_size;
 	h->message_ttl_ms = now.message_ttl_ms;
+	h->dedup_window_ms = now.dedup_window_ms;
 	h->memory_limit = now.max_memory_usage;
 	h->spin_ns = now.spin_ns;
 	h->overflow = now.overflow;

@@ -10,6 +10,7 @@
 #include "flow/settle.h"
 #include "shm/area.h"
 #include "shm/block.h"
+#include "shm/ids.h"
 #include "shm/peers.h"
 #include "shm/ring.h"
 #include "shm/slab.h"
@@ -189,7 +190,7 @@ static bool check_block(struct mqshm *h, uint64_t offset, void *with)
 	r->blocks++;
 	if (mqi_block_state(w) == BLOCK_FREE) return true;
 	r->blocks_used++;
-	if (mqi_block_state(w) == BLOCK_NEW) {
+	if (mqi_block_state(w) == BLOCK_NEW || mqi_block_state(w) == BLOCK_DOOMED) {
 		if (!owner_lives(h, mqi_block_holders(w)) && mqi_load_acq(&mqi_block(h, offset)->word) == w) {
 			found(c, &r->dead_owned, "the payload at %llu is owned by peer %u, which is gone", (unsigned long long)offset, mqi_block_holders(w));
 			if (c->repair) {
@@ -238,6 +239,8 @@ int mqshm_fsck(mqshm_t *h, int repair, mqshm_fsck_report *out)
 	for (uint32_t row = 0, top = (uint32_t)mqi_load_acq(&h->hdr->subs_top); row < top && row < MQI_SUBS; row++) check_sub(&c, row);
 	if (c.count) qsort(c.shares, c.count, sizeof *c.shares, by_block);
 	mqi_blocks_each(h, check_block, &c);
+	const char *fault = mqi_ids_fault(h);
+	if (fault) found(&c, &out->bad_words, "message ids: %s", fault);
 	free(c.shares);
 	mqi_leave(h);
 	return c.out_of_memory ? mqi_fail(MQSHM_NO_MEMORY, "this process has no memory to account for every payload") : MQSHM_OK;

@@ -110,14 +110,14 @@ struct mqshm {
 	uint32_t growing[MQI_CLASSES]; /* chunk of the class that this process added memory to last; 0 is none */
 	uint64_t chunks_seen;        /* chunks_version that both are of */
 	uint64_t *use_seen;          /* per unit, for shm/trim.c */
-	uint64_t use_room, trim_failed_ms;
+	uint64_t use_room, trim_failed_ms, ids_again_ms;
 	struct mqi_claim *claims;    /* scratch of publish: a slot per receiver */
 	uint32_t claim_room;
 	struct mqshm_sub *views[MQI_SUBS];
 	struct mqshm_sub *old_views; /* of rows that live again: kept until the handle ends */
 	struct mqshm_topic **topics; /* hash table of what this process has used */
 	uint32_t topic_room, topic_count;
-	uint64_t max_message_size, message_ttl_ms, memory_limit, spin_ns, overflow; /* of the configuration under config_seen */
+	uint64_t max_message_size, message_ttl_ms, memory_limit, spin_ns, overflow, dedup_window_ms; /* of the configuration under config_seen */
 	bool uncounted, one_priority; /* metrics, and the priority queue, are switched off */
 	bool dead_expired;           /* what expires becomes a dead letter too */
 	uint32_t dead_size;          /* of the dead-letter topic's name, dead_name; 0: there is none */

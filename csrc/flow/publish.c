@@ -15,6 +15,7 @@
 #include "flow/receive.h"
 #include "flow/settle.h"
 #include "flow/topic.h"
+#include "flow/unique.h"
 #include "os/copy.h"
 #include "os/futex.h"
 #include "shm/block.h"
@@ -45,7 +46,8 @@ int mqi_prepare(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 	m->flags = mqi_envelope_flags(m->envelope, m->expires_ns);
 	m->envelope_size = m->flags ? mqi_envelope_size(m->envelope, m->flags) : 0;
 	m->topic = t->id;
-	return MQSHM_OK;
+	m->unique = unlikely(m->envelope->unique) && h->dedup_window_ms && m->envelope->id_size;
+	return unlikely(m->unique) ? mqi_unique_look(h, m) : MQSHM_OK;
 }
 
 void mqi_count_published(struct mqshm_topic *t, const struct mqi_message *m)
@@ -186,12 +188,19 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_
 	return rc;
 }
 
-/* Binds the claimed slots to the filled block, commits, and links. */
-static int commit(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m, uint64_t offset, uint64_t gen, uint32_t n)
+/* Binds the claimed slots to the filled block, commits, and links. MQSHM_CLOSED: a rival for its id has doomed the block. */
+static int commit(struct mqshm *h, struct mqi_message *m, uint64_t offset, uint64_t gen, uint32_t n)
 {
 	struct block_shm *b = mqi_block(h, offset);
 	struct mqi_claim *claims = h->claims;
+	uint32_t which;
+	int rc = unlikely(m->unique) ? mqi_unique_claim(h, m, 1, offset, gen, &which) : MQSHM_OK;
+	if (unlikely(rc != MQSHM_OK)) {
+		give_back(claims, n);
+		return rc;
+	}
 	m->seq = mqi_next_seq(h);
+	if (n == 0) return mqi_block_spend(h, offset, gen) ? MQSHM_OK : MQSHM_CLOSED;
 	mqi_store_rlx(&b->seq, m->seq);
 	for (uint32_t i = 0; i < n; i++) {
 		struct slot_shm *slot = &claims[i].sub->slots[claims[i].index];
@@ -206,14 +215,13 @@ static int commit(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m,
 	unsigned holders = mqi_block_holders_for(b, m->size + m->envelope_size, n, gen);
 	if (unlikely(!mqi_cas64(&b->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_LIVE, holders, gen)))) {
 		give_back(claims, n);
-		return mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
+		return m->unique ? MQSHM_CLOSED : mqi_fail(MQSHM_CORRUPT, "a payload was taken from its publisher");
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		int rc = mqi_deliver(&claims[i], m);
+		rc = mqi_deliver(&claims[i], m);
 		if (unlikely(rc != MQSHM_OK)) return rc;
 	}
 	for (uint32_t i = 0; i < n; i++) mqi_event_one(h, claims[i].sub->shm->waiters);
-	mqi_count_published(t, m);
 	return MQSHM_OK;
 }
 
@@ -260,9 +268,11 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct mqi_mess
 	rc = mqi_topic_current(h, t);
 	if (rc == MQSHM_OK && t->count > receivers) rc = MQSHM_CLOSED; /* more than the block has room for: once more */
 	if (rc == MQSHM_OK) rc = reserve_all(h, t, m, &n);
-	if (rc == MQSHM_OK && n > 0) {
+	if (rc == MQSHM_OK && (n > 0 || m->unique)) {
 		describe(mqi_block(h, offset), m, n);
-		return commit(h, t, m, offset, gen, n);
+		rc = commit(h, m, offset, gen, n);
+		if (rc == MQSHM_OK) mqi_count_published(t, m);
+		if (likely(rc == MQSHM_OK || rc == MQSHM_CORRUPT)) return rc;
 	}
 	mqi_block_return(h, offset, gen);
 	if (rc != MQSHM_OK) return rc;
@@ -289,7 +299,8 @@ static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_messag
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = mqi_topic_current(h, t);
 		if (unlikely(rc != MQSHM_OK)) return rc;
-		if (t->count == 1 && m->size + m->envelope_size <= MQI_INLINE) rc = publish_inline(t->targets[0], t, m);
+		if (unlikely(m->unique)) rc = publish_block(h, t, m);
+		else if (t->count == 1 && m->size + m->envelope_size <= MQI_INLINE) rc = publish_inline(t->targets[0], t, m);
 		else if (t->count == 0) {
 			m->seq = mqi_next_seq(h);
 			mqi_count_published(t, m);
@@ -395,14 +406,16 @@ static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan
 		                (unsigned long long)m->envelope_size);
 	rc = reserve_all(h, t, m, &n);
 	if (rc != MQSHM_OK) return rc;
-	if (n > 0) {
+	if (n > 0 || m->unique) {
 		describe(mqi_block(h, loan->block), m, n);
-		return commit(h, t, m, loan->block, loan->gen, n);
+		rc = commit(h, m, loan->block, loan->gen, n);
+		if (unlikely(rc != MQSHM_OK && rc != MQSHM_CORRUPT)) mqi_block_redeem(h, loan->block, &loan->gen);
+	} else {
+		mqi_block_return(h, loan->block, loan->gen);
+		m->seq = mqi_next_seq(h);
 	}
-	mqi_block_return(h, loan->block, loan->gen);
-	m->seq = mqi_next_seq(h);
-	mqi_count_published(t, m);
-	return MQSHM_OK;
+	if (rc == MQSHM_OK) mqi_count_published(t, m);
+	return rc;
 }
 
 int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq)

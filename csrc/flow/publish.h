@@ -3,6 +3,7 @@
 #define MQI_PUBLISH_H
 
 #include "flow/handle.h"
+#include "shm/ids.h"
 
 #define MQI_SEQ_BLOCK 256
 #define MQI_RESOLVE_ROUNDS 64
@@ -17,6 +18,8 @@ struct mqi_message {
 	uint64_t envelope_size;
 	uint32_t topic;
 	unsigned flags, ring;
+	bool unique; /* flow/unique.h */
+	struct mqi_id id;
 };
 
 /* A slot that this publisher holds for one receiver. */

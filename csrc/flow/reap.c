@@ -116,7 +116,8 @@ static bool sweep_block(struct mqshm *h, uint64_t offset, void *with)
 {
 	const struct sweep *d = with;
 	uint64_t w = mqi_load_acq(&mqi_block(h, offset)->word);
-	if (likely(mqi_block_state(w) != BLOCK_NEW || (mqi_block_holders(w) & 0xfff) != d->peer)) return true;
+	if (likely(mqi_block_state(w) != BLOCK_NEW && mqi_block_state(w) != BLOCK_DOOMED)) return true;
+	if (likely((mqi_block_holders(w) & 0xfff) != d->peer)) return true;
 	if (!still(h, d)) return false;
 	mqi_block_undo(h, offset, w);
 	return true;

@@ -16,6 +16,7 @@
 #include "flow/due.h"
 #include "os/futex.h"
 #include "shm/event.h"
+#include "shm/ids.h"
 #include "shm/reach.h"
 #include "shm/slab.h"
 #include "shm/trim.h"
@@ -83,6 +84,7 @@ static void upkeep(struct mqshm *h)
 	mqi_subs_sweep(h);
 	if (now - h->trimmed_ms < TRIM_MS) return;
 	h->trimmed_ms = now;
+	mqi_ids_turn(h, h->dedup_window_ms);
 	mqi_trim_idle(h);
 }
 

@@ -253,6 +253,24 @@ int mqi_unit_grow(struct mqshm *h, uint64_t unit, uint64_t bytes, uint64_t ahead
 	return grow(h, &s, bytes, ahead);
 }
 
+void mqi_area_clear(struct mqshm *h, struct area_shm *a)
+{
+	struct stretch s = stretch_of_area(a);
+	if (!sane(h, &s)) return;
+	for (unsigned attempt = 0; attempt < ATTEMPTS; attempt++) {
+		uint64_t w = mqi_load_acq(s.word);
+		if (mqi_area_state(w) == AREA_GROWING) { /* left by one that died */
+			if (!is_granted(w)) withdraw(s.word, w);
+			else if (finish(h, &s, w) != MQSHM_OK) return;
+		} else {
+			uint64_t bytes = (uint64_t)mqi_area_committed(w) * MQI_PAGE;
+			if (mqi_area_state(w) != AREA_ACTIVE || bytes == 0 || bytes > s.size) return;
+			mqi_punch(h->fd, s.offset, bytes); /* before the word: what is no memory any more reads as nothing */
+			if (mqi_cas64(s.word, w, active_word(w, 0))) return;
+		}
+	}
+}
+
 /* Growth names nobody, so all that is under way is finished, whoever began it. */
 void mqi_areas_repair(struct mqshm *h, unsigned dead)
 {

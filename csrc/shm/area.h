@@ -24,6 +24,8 @@ static inline uint64_t mqi_owned_area_word(const struct mqshm *h, unsigned state
 {
 	return mqi_area_word(state, h->peer, committed, (uint32_t)(h->inc >> 4), (unsigned)h->inc);
 }
+/* Of an area that nobody uses, and nobody comes to use: its memory goes back to the system. */
+void mqi_area_clear(struct mqshm *h, struct area_shm *a);
 /* Bytes of memory of the segment: the fixed part and every area, unit and region. */
 uint64_t mqi_memory_used(struct mqshm *h);
 

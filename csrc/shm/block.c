@@ -2,6 +2,7 @@
 
 #include "shm/area.h"
 #include "shm/event.h"
+#include "shm/ids.h"
 
 /* Strides: 64-byte steps to 512, then about a quarter more each, in an odd number of lines, so that blocks of a class do
  * not share cache sets. From LARGE to CHUNKED, blocks that are much used go round through all chunks of their class, and
@@ -301,15 +302,48 @@ static void freed(struct mqshm *h, uint64_t offset)
 	if (unlikely(mqi_event_waited_for(h->hdr->memory_waiters))) mqi_event_ring(h, h->hdr->memory_waiters);
 }
 
-void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen)
+/* NEW may become DOOMED at any time, and then stays so. */
+static void give_back(struct mqshm *h, uint64_t offset, unsigned owner, uint64_t gen)
 {
-	struct block_shm *b = mqi_block(h, offset);
-	if (mqi_cas64(&b->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_FREE, 0, gen))) freed(h, offset);
+	uint64_t *word = &mqi_block(h, offset)->word, free = mqi_block_word(BLOCK_FREE, 0, gen);
+	mqi_ids_withdraw(h, offset, gen);
+	if (mqi_cas64(word, mqi_block_word(BLOCK_NEW, owner, gen), free) || mqi_cas64(word, mqi_block_word(BLOCK_DOOMED, owner, gen), free))
+		freed(h, offset);
 }
+
+void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen) { give_back(h, offset, h->peer, gen); }
 
 void mqi_block_undo(struct mqshm *h, uint64_t offset, uint64_t word)
 {
-	if (mqi_cas64(&mqi_block(h, offset)->word, word, mqi_block_word(BLOCK_FREE, 0, mqi_block_gen(word)))) freed(h, offset);
+	give_back(h, offset, mqi_block_holders(word), mqi_block_gen(word));
+}
+
+bool mqi_block_spend(struct mqshm *h, uint64_t offset, uint64_t gen)
+{
+	if (!mqi_cas64(&mqi_block(h, offset)->word, mqi_block_word(BLOCK_NEW, h->peer, gen), mqi_block_word(BLOCK_FREE, 0, gen))) return false;
+	freed(h, offset);
+	return true;
+}
+
+void mqi_block_redeem(struct mqshm *h, uint64_t offset, uint64_t *gen)
+{
+	uint64_t next = (*gen + 1) & MQI_GEN40;
+	mqi_ids_withdraw(h, offset, *gen);
+	if (mqi_cas64(&mqi_block(h, offset)->word, mqi_block_word(BLOCK_DOOMED, h->peer, *gen), mqi_block_word(BLOCK_NEW, h->peer, next)))
+		*gen = next;
+}
+
+bool mqi_block_doom(struct mqshm *h, uint64_t offset, uint64_t word)
+{
+	return mqi_cas64(&mqi_block(h, offset)->word, word, mqi_block_word(BLOCK_DOOMED, mqi_block_holders(word), mqi_block_gen(word)));
+}
+
+bool mqi_block_word_at(struct mqshm *h, uint64_t offset, uint64_t *word)
+{
+	struct mqi_chunk k;
+	if (!locate(h, offset, &k)) return false;
+	*word = mqi_load_acq(&mqi_block(h, offset)->word);
+	return true;
 }
 
 bool mqi_block_look(struct mqshm *h, uint64_t offset, struct mqi_payload *p)

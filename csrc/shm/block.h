@@ -34,9 +34,17 @@ static inline uint64_t mqi_chunk_blocks(const struct mqi_chunk *c)
 	uint64_t fit = c->committed / c->stride;
 	return fit < c->blocks ? fit : c->blocks;
 }
-/* NEW(me) to FREE, unused. */
+/* NEW(me), or DOOMED, to FREE: never committed. */
 void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen);
-/* The same for a block whose owner, by `word`, is gone. */
+/* NEW(me) to FREE: a commit that nobody receives. false: DOOMED. */
+bool mqi_block_spend(struct mqshm *h, uint64_t offset, uint64_t gen);
+/* A block that stays ours, but is not to be committed as it is: NEW(me), in another gen where it was DOOMED. */
+void mqi_block_redeem(struct mqshm *h, uint64_t offset, uint64_t *gen);
+/* Another's NEW, by `word`, to DOOMED: false where it has changed. */
+bool mqi_block_doom(struct mqshm *h, uint64_t offset, uint64_t word);
+/* The word of what was a block; false where none begins there any more. */
+bool mqi_block_word_at(struct mqshm *h, uint64_t offset, uint64_t *word);
+/* What was NEW or DOOMED of one that is gone, by `word`. */
 void mqi_block_undo(struct mqshm *h, uint64_t offset, uint64_t word);
 /* Bytes that a block of `bytes` really has behind its header. */
 uint64_t mqi_block_room(uint64_t bytes);

@@ -1,6 +1,7 @@
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <sys/random.h>
 
 #include "os/mapping.h"
 #include "shm/config.h"
@@ -40,6 +41,7 @@ static struct plan make_plan(uint64_t units)
 	p.area_size[AREA_NAMES] = NAMES_SIZE;
 	p.area_size[AREA_TRIE] = TRIE_SIZE;
 	p.area_size[AREA_UNITS] = units * sizeof(struct unit_shm);
+	p.area_size[AREA_IDS] = p.area_size[AREA_IDS_TOO] = MQI_IDS_SIZE;
 	p.buckets = up(sizeof(struct header_shm), MQI_PAGE);
 	p.hints = p.buckets + MQI_TOPIC_BUCKETS * sizeof(uint32_t);
 	p.fixed = up(p.hints + units / 8, MQI_PAGE);
@@ -103,6 +105,8 @@ static int fill_header(struct header_shm *hdr, const struct plan *p, uint64_t un
 		set_area(&hdr->sheets[i][0], sheet, TOPIC_SHEET, 0);
 		set_area(&hdr->sheets[i][1], sheet + TOPIC_SHEET, SUB_SHEET, 0);
 	}
+	if (getrandom(hdr->secret, sizeof hdr->secret, 0) != (ssize_t)sizeof hdr->secret)
+		return mqi_fail(MQSHM_SYSTEM, "random bytes: %s", strerror(errno));
 	hdr->next_seq = 1;
 	hdr->next_topic = 1;
 	hdr->next_unit = 1;

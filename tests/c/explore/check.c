@@ -121,7 +121,7 @@ static void check_refusals(void)
 	for (uint32_t i = 0; i < ledger.message_count; i++) {
 		const struct message *m = &ledger.messages[i];
 		uint64_t room = m->rc == MQSHM_NO_MEMORY ? world.blocks : world.capacity[0];
-		if (m->state != REFUSED || m->rc == MQSHM_LEASE_LOST || world.groups != 1 || !room || anybody_died()) continue;
+		if (m->state != REFUSED || m->rc == MQSHM_LEASE_LOST || m->rc == MQSHM_DUPLICATE || world.groups != 1 || !room || anybody_died()) continue;
 		if (m->rc == MQSHM_FULL && world.overflow == MQSHM_BLOCK) continue;
 		uint64_t most = 0;
 		for (uint32_t k = 0; k < ledger.message_count; k++) {
@@ -152,6 +152,25 @@ static void check_commits(void)
 		}
 		if (came && again) fail("%s was committed, and %s, which it settled, was delivered again", label(message), label(t->message));
 		if (!came && !again && t->fate != GIVEN && t->fate != LOST) fail("%s was not committed, and %s is lost", label(message), label(t->message));
+	}
+}
+
+/* Of messages with one id one is there; and where another was refused for it, or returned, one is. */
+static void check_once(void)
+{
+	for (uint32_t i = 0; i < ledger.message_count; i++) {
+		const struct message *m = &ledger.messages[i];
+		uint32_t came = 0, first = 0;
+		if (!m->once) continue;
+		for (uint32_t k = 0; k < ledger.message_count; k++) {
+			const struct message *o = &ledger.messages[k];
+			bool delivered;
+			if (!o->once || o->number != m->number) continue;
+			(void)is_over(0, k, &delivered);
+			if (delivered && came++) fail("%s and %s have one id, and both were delivered", label(first), label(k));
+			if (delivered) first = k;
+		}
+		if (!came && m->rc == MQSHM_DUPLICATE && m->state == REFUSED) fail("%s was refused for its id, and no other with it was published", label(i));
 	}
 }
 
@@ -236,6 +255,7 @@ void ledger_check(void)
 	check_clean("in the end", true);
 	check_takes();
 	check_messages();
+	check_once();
 	check_commits();
 	if (!(world.rules & (LEASES_END | EXPIRES))) check_nothings();
 	check_refusals();

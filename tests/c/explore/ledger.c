@@ -70,6 +70,16 @@ void world_open(unsigned actors)
 	}
 }
 
+void world_once(uint64_t window_ms)
+{
+	mqshm_config config;
+	must(mqshm_config_get(world.handle[SURVIVOR], &config), "the configuration");
+	config.dedup_window_ms = window_ms;
+	must(mqshm_config_set(world.handle[SURVIVOR], &config), "the configuration");
+	for (unsigned i = 0; i <= ACTORS; i++)
+		if (world.handle[i]) mqi_config_look(world.handle[i]);
+}
+
 void world_limit(uint64_t more_pages)
 {
 	mqshm_config config;
@@ -145,6 +155,7 @@ static int tried(struct message *m, int rc)
 	m->rc = rc;
 	m->returned = now();
 	m->state = rc == MQSHM_OK ? IN : REFUSED;
+	if (rc == MQSHM_DUPLICATE && m->once) return rc;
 	if (rc != MQSHM_OK && rc != MQSHM_FULL && !(rc == MQSHM_NO_MEMORY && world.rules & MEMORY_FULL))
 		fail("publish by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
 	return rc;
@@ -161,6 +172,21 @@ int put_for(unsigned number, uint32_t size, uint64_t ms)
 }
 
 int put(unsigned number, uint32_t size) { return put_for(number, size, 0); }
+
+static mqshm_envelope with_id(struct message *m)
+{
+	m->once = true;
+	return (mqshm_envelope){.ring = 2, .unique = 1, .id = &m->number, .id_size = 1};
+}
+
+int put_once(unsigned number, uint32_t size)
+{
+	unsigned char data[4096];
+	uint64_t seq;
+	struct message *m = trying(data, number, size);
+	mqshm_envelope e = with_id(m);
+	return tried(m, mqshm_publish(world.handle[me()], world.topic[me()], data, size, &e, &seq));
+}
 
 void put_both(unsigned first, uint32_t size)
 {
@@ -267,7 +293,7 @@ int finish_held(mqshm_delivery *d)
 	return rc == MQSHM_OK ? mqshm_release(d) : rc;
 }
 
-int commit(unsigned number, uint32_t size, mqshm_delivery *d)
+static int commit_as(unsigned number, uint32_t size, mqshm_delivery *d, bool once)
 {
 	unsigned char data[4096];
 	uint64_t seq;
@@ -276,18 +302,22 @@ int commit(unsigned number, uint32_t size, mqshm_delivery *d)
 	struct message *m = trying(data, number, size);
 	struct taken *t = settle(d, ENDING);
 	ledger.commits[ledger.commit_count++] = (struct committed){(uint32_t)(m - ledger.messages), (uint32_t)(t - ledger.takes)};
-	mqshm_part part = {world.topic[me()], data, size, NULL};
+	mqshm_envelope e = once ? with_id(m) : (mqshm_envelope){.ring = 2};
+	mqshm_part part = {world.topic[me()], data, size, &e};
 	int rc = mqshm_commit(world.handle[me()], &part, 1, &d, NULL, 1, &seq, &failed);
 	m->rc = rc;
 	m->returned = now();
 	m->state = rc == MQSHM_OK ? IN : REFUSED;
 	if (rc == MQSHM_OK || rc == MQSHM_LEASE_LOST) return settled(t, rc, ENDED);
-	if (rc != MQSHM_FULL) fail("commit by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
+	if (rc != MQSHM_FULL && !(once && rc == MQSHM_DUPLICATE)) fail("commit by %c: %d, %s", 'a' + me(), rc, mqshm_reason());
 	t->fate = HELD;
 	t->word = d->word;
 	give_back(d, 0);
 	return rc;
 }
+
+int commit(unsigned number, uint32_t size, mqshm_delivery *d) { return commit_as(number, size, d, false); }
+int commit_once(unsigned number, uint32_t size, mqshm_delivery *d) { return commit_as(number, size, d, true); }
 
 int give_back(mqshm_delivery *d, uint32_t delay_ms)
 {

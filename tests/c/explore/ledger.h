@@ -42,6 +42,7 @@ extern struct world world;
 /* Setting up. */
 void world_begin(unsigned actors, const struct group *groups, uint32_t count, unsigned rules);
 void world_limit(uint64_t more_pages); /* max_memory_usage: what is in use now, and so many pages */
+void world_once(uint64_t window_ms);    /* ids are remembered */
 void world_open(unsigned actors);      /* every actor opens topic and groups, and matches */
 void world_age(uint32_t messages, uint32_t size);
 void world_freeze(void);               /* what is so far is what each execution begins with */
@@ -52,6 +53,7 @@ void ledger_restore(void);
 /* Verbs, of the actor that runs. */
 int put(unsigned number, uint32_t size);
 int put_for(unsigned number, uint32_t size, uint64_t ms); /* it is over then */
+int put_once(unsigned number, uint32_t size); /* the number is its id */
 void put_both(unsigned first, uint32_t size); /* two messages in one call */
 int take(uint32_t group, mqshm_delivery *d);
 int finish(mqshm_delivery *d);
@@ -59,6 +61,7 @@ int finish_held(mqshm_delivery *d);
 int give_back(mqshm_delivery *d, uint32_t delay_ms);
 int extend(mqshm_delivery *d, uint64_t ms);
 int commit(unsigned number, uint32_t size, mqshm_delivery *d); /* publishes and finishes as one */
+int commit_once(unsigned number, uint32_t size, mqshm_delivery *d); /* the same, and the number is its id */
 void reap(void);
 /* Takes and finishes up to n, with at most so many looks. */
 void consume(uint32_t group, unsigned n, unsigned looks);

@@ -241,6 +241,38 @@ static void leased_to_commit(void)
 	leased_with_room_for(4);
 }
 
+/* ---- ids that are published once ---- */
+
+#define WINDOW 10u /* ms */
+static void remembering(uint64_t window_ms)
+{
+	prepared(3, (struct group[]){{.capacity = 6, .cells = 8}, {.capacity = 6, .cells = 8}}, 2, 0, 1);
+	world_once(window_ms);
+	put_once(7, SMALL); /* memory for the table */
+	put_once(8, SMALL); /* which turns: it was the first ever */
+}
+static void ids(void) { remembering(FAR); }
+static void ids_to_commit(void)
+{
+	ids();
+	put(1, LARGE);
+	for (unsigned i = 0; i < 2; i++) hold(i, 0);
+	act_as(SURVIVOR);
+}
+static void ids_to_turn(void)
+{
+	remembering(WINDOW);
+	clock_advance(WINDOW + 1);
+}
+static void put_small_once(void) { put_once(0, SMALL); }
+static void put_large_once(void) { put_once(0, LARGE); }
+static void reap_and_put_once(void) { reap(), put_once(0, SMALL), reap(); }
+static void commit_mine_once(void)
+{
+	mqshm_delivery d = held[me()];
+	commit_once(0, SMALL, &d);
+}
+
 /* ---- messages that are over ---- */
 
 /* In the order of their ends, and then nothing else. */
@@ -665,6 +697,13 @@ const struct program programs[] = {
 	{"commit-dying", 3, 3, 1, two_to_commit, {commit_mine, reap_and_commit_mine, reap_and_consume}, ledger_check, 0},
 	{"commit-reapers-die", 3, 7, 2, two_to_commit, {commit_mine, reap_and_commit_mine, reap}, ledger_check, 0},
 	{"commit-lease-ends", 3, 1, 1, leased_to_commit, {commit_mine, time_passes, reap_and_consume}, ledger_check, 0},
+	{"once", 3, 0, 0, ids, {put_small_once, put_large_once, consume_two}, ledger_check, 0},
+	{"three-once", 3, 0, 0, ids, {put_small_once, put_large_once, put_small_once}, ledger_check, 0},
+	{"once-dying", 3, 3, 1, ids, {put_small_once, put_large_once, reap_and_put_once}, ledger_check, 0},
+	{"once-both-die", 3, 3, 2, ids, {put_small_once, put_small_once, reap_and_put_once}, ledger_check, 0},
+	{"once-committed", 3, 3, 1, ids_to_commit, {commit_mine_once, commit_mine_once, reap_and_put_once}, ledger_check, 0},
+	{"once-at-the-turn", 3, 0, 0, ids_to_turn, {put_small_once, put_small_once, put_large_once}, ledger_check, 0},
+	{"once-turner-dies", 3, 3, 1, ids_to_turn, {put_small_once, put_small_once, reap_and_put_once}, ledger_check, 0},
 	{"two-give-back-for-later", 3, 1, 1, leased, {give_back_for_later, time_passes_and_ticks_go_on, take_and_give_back_for_later}, ledger_check, 0},
 	{"set-beside-what-fires", 3, 0, 0, one_held_one_due, {give_back_for_later, time_passes_and_fires, consume_one}, ledger_check, 0},
 	{"expire-and-receive", 3, 0, 0, two_for_a_while, {time_passes_and_fires, consume_two, put_small_and_large}, ledger_check, 0},

@@ -14,6 +14,7 @@ struct message {
 	uint32_t size, invoked, returned;
 	enum publish_state state;
 	int rc;
+	bool once; /* its number is its id, for all producers alike */
 	uint64_t over_ms; /* from when on it is not delivered any more; 0: never */
 };
 
