@@ -38,7 +38,7 @@ enum mqshm_role {
 	MQSHM_SUPERVISOR = 1,   /* started by a user, ends with the last of them */
 	MQSHM_FOREGROUND = 2    /* a supervisor that somebody runs, and stops */
 };
-enum mqshm_overflow { MQSHM_BLOCK = 0, MQSHM_REJECT = 1, MQSHM_DROP_OLDEST = 2, MQSHM_DROP_NEW = 3 };
+enum mqshm_overflow { MQSHM_BLOCK = 0, MQSHM_REJECT = 1, MQSHM_DROP_OLDEST = 2, MQSHM_DROP_NEW = 3, MQSHM_DROP_LOWEST = 4 };
 
 /* What can go wrong in a process, as it is counted. */
 enum mqshm_trouble {

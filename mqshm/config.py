@@ -10,7 +10,7 @@ from typing import Any
 from mqshm.errors import InvalidConfig, InvalidTopic
 from mqshm.topics import validate_topic
 
-OVERFLOWS = ("block", "reject", "drop_oldest", "drop_new")
+OVERFLOWS = ("block", "reject", "drop_oldest", "drop_new", "drop_lowest")
 MAX_BUFFER_SIZE = (1 << 24) - 1
 MAX_SECONDS = 10.0 * 365 * 86400
 
@@ -34,7 +34,8 @@ class Config:
     """Bytes of memory of the whole broker."""
     overflow: str = "block"
     """What a full subscription does where it does not say so itself: "block" lets the publisher wait, "reject" makes
-    it fail, "drop_oldest" drops the message of the lowest priority that waited longest, "drop_new" the new one."""
+    it fail, "drop_oldest" drops the message of the lowest priority that waited longest, "drop_new" the new one,
+    "drop_lowest" that of the two whose priority is lower. At the memory limit the same holds for the whole broker."""
     default_ack_timeout: float = 30.0
     """Seconds that a lease lasts under AckPolicy.TIMEOUT where neither message nor group says so."""
     max_attempts: int = 5
@@ -46,8 +47,8 @@ class Config:
     dead_letter_topic: str | None = None
     """Topic of what was given up; None is off."""
     dedup_window: float = 0.0
-    """Seconds for which the id of a message is remembered, for each topic: another publish of the id within that time is a
-    DuplicateMessage; 0 is off. Messages without an id are not looked at."""
+    """Seconds for which the id of a message is remembered, for each topic: another publish of the id within that time
+    is a DuplicateMessage; 0 is off. Messages without an id are not looked at."""
     health_check_interval: float = 10.0
     """Seconds between two looks of the supervisor at the broker's health; 0: it does not look."""
     enable_metrics: bool = True

@@ -10,6 +10,7 @@
 #include "shm/block.h"
 #include "shm/event.h"
 #include "shm/peers.h"
+#include "shm/reach.h"
 #include "shm/slab.h"
 #include "shm/subs.h"
 
@@ -107,7 +108,7 @@ static int reserve(struct commit *c)
 		for (uint32_t i = 0; rc == MQSHM_OK && i < c->n; i++) {
 			const struct mqshm_topic *t = c->parts[i].topic;
 			for (uint32_t k = 0; rc == MQSHM_OK && k < t->count; k++) {
-				if ((t->targets[k]->overflow == MQSHM_DROP_OLDEST) != last) continue;
+				if (mqi_drops_what_waits(t->targets[k]) != last) continue;
 				rc = mqi_reserve(t->targets[k], &c->messages[i], &c->claims[c->count]);
 				if (rc == MQSHM_OK) c->of[c->count++] = i;
 				else if (rc == MQSHM_EMPTY) {
@@ -121,7 +122,7 @@ static int reserve(struct commit *c)
 
 static void count_without(const struct commit *c)
 {
-	for (uint32_t i = 1; i <= c->without; i++) MQI_COUNT(c->claims[c->room - i].sub->counters->dropped, 1);
+	for (uint32_t i = 1; i <= c->without; i++) mqi_count_without(c->claims[c->room - i].sub);
 }
 
 static int reserve_all(struct commit *c)
@@ -321,10 +322,11 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
                  uint32_t m, uint64_t *counter, uint64_t *seqs, uint32_t *failed)
 {
 	struct commit c = {.h = h, .parts = parts, .n = n, .settled = settled, .keep = keep, .m = m, .counter = counter, .failed = n};
-	struct mqi_limit limit = {0};
 	c.messages = malloc((n ? n : 1) * sizeof *c.messages);
 	c.offsets = malloc((n ? n : 1) * sizeof *c.offsets);
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
+	struct mqi_limit limit = {.ring = MQI_PRIORITIES - 1};
+	for (uint32_t i = 0; rc == MQSHM_OK && i < n; i++) limit.ring = (unsigned)mqi_least(limit.ring, c.messages[i].ring);
 	for (unsigned round = 0; rc == MQSHM_OK; round++) {
 		rc = reserve_all(&c);
 		if (rc == MQSHM_OK) rc = go(&c);

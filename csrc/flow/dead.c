@@ -148,7 +148,7 @@ static struct mqshm_topic *dead_topic(struct mqshm *h)
 static bool drop_a_dead_letter(struct mqshm_topic *dead)
 {
 	for (uint32_t i = 0; i < dead->count; i++)
-		if (dead->targets[i]->overflow == MQSHM_DROP_OLDEST && mqi_drop_one(dead->targets[i]) == MQSHM_OK) return true;
+		if (mqi_drops_what_waits(dead->targets[i]) && mqi_drop_one(dead->targets[i], 0) == MQSHM_OK) return true;
 	return false;
 }
 

@@ -95,10 +95,10 @@ int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m)
 	return MQSHM_OK;
 }
 
-int mqi_drop_one(struct mqshm_sub *s)
+int mqi_drop_one(struct mqshm_sub *s, unsigned highest)
 {
 	mqshm_delivery victim;
-	int rc = mqi_claim_lowest(s, &victim);
+	int rc = mqi_claim_lowest(s, highest, &victim);
 	if (rc == MQI_REFUSED) {
 		bool expired = mqi_death_of(&victim) == MQI_EXPIRED;
 		return mqi_settle(&victim, expired ? &s->counters->expired : &s->counters->dropped);
@@ -109,19 +109,26 @@ int mqi_drop_one(struct mqshm_sub *s)
 	return MQSHM_OK;
 }
 
+void mqi_count_without(struct mqshm_sub *s)
+{
+	MQI_COUNT(s->counters->dropped, 1);
+	if (s->overflow != MQSHM_DROP_NEW) MQI_COUNT(s->counters->published, 1);
+}
+
 int mqi_reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_claim *claim)
 {
 	int rc = reserve(s, m, claim);
 	if (likely(rc != MQSHM_FULL)) return rc;
 	if (s->overflow == MQSHM_DROP_NEW) return MQSHM_EMPTY; /* counted once the message is in: it may still be refused */
 	/* A slot that was freed may be taken by another publisher before we look: as often as there are slots is enough. */
-	for (uint32_t i = 0; s->overflow == MQSHM_DROP_OLDEST && rc == MQSHM_FULL && i < s->capacity; i++) {
-		int dropped = mqi_drop_one(s);
+	unsigned highest = s->overflow == MQSHM_DROP_LOWEST ? m->ring : 0;
+	for (uint32_t i = 0; mqi_drops_what_waits(s) && rc == MQSHM_FULL && i < s->capacity; i++) {
+		int dropped = mqi_drop_one(s, highest);
 		if (dropped != MQSHM_OK && dropped != MQSHM_FULL) return dropped;
 		rc = reserve(s, m, claim); /* also where nothing was there to drop: what had expired has gone on the way */
 		if (dropped == MQSHM_FULL) break;
 	}
-	return rc;
+	return rc == MQSHM_FULL && s->overflow == MQSHM_DROP_LOWEST ? MQSHM_EMPTY : rc; /* the lowest is the new one */
 }
 
 static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct mqi_message *m)
@@ -131,7 +138,7 @@ static int publish_inline(struct mqshm_sub *s, struct mqshm_topic *t, struct mqi
 	int rc = mqi_reserve(s, m, &claim);
 	if (unlikely(rc != MQSHM_OK)) {
 		if (rc != MQSHM_EMPTY) return rc;
-		MQI_COUNT(s->counters->dropped, 1);
+		mqi_count_without(s);
 		m->seq = mqi_next_seq(s->h);
 		mqi_count_published(t, m);
 		return MQSHM_OK;
@@ -164,7 +171,7 @@ static int claims_room(struct mqshm *h, uint32_t n)
 	return MQSHM_OK;
 }
 
-/* A slot with every receiver, or with none. Those that drop their oldest come last: nothing is dropped in vain. Those
+/* A slot with every receiver, or with none. Those that drop what waits come last: nothing is dropped in vain. Those
  * that drop the new one and go without are noted at the end of the claims, and counted when nothing can fail any more. */
 static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_message *m, uint32_t *n)
 {
@@ -174,7 +181,7 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_
 	for (unsigned last = 0; rc == MQSHM_OK && last < 2; last++)
 		for (uint32_t i = 0; rc == MQSHM_OK && i < t->count; i++) {
 			struct mqshm_sub *s = t->targets[i];
-			if ((s->overflow == MQSHM_DROP_OLDEST) != last) continue;
+			if (mqi_drops_what_waits(s) != last) continue;
 			rc = mqi_reserve(s, m, &h->claims[*n]);
 			if (rc == MQSHM_OK) ++*n;
 			else if (rc == MQSHM_EMPTY) {
@@ -184,7 +191,7 @@ static int reserve_all(struct mqshm *h, struct mqshm_topic *t, const struct mqi_
 		}
 	if (rc != MQSHM_OK) give_back(h->claims, *n);
 	else
-		for (uint32_t i = 1; i <= without; i++) MQI_COUNT(h->claims[t->count - i].sub->counters->dropped, 1);
+		for (uint32_t i = 1; i <= without; i++) mqi_count_without(h->claims[t->count - i].sub);
 	return rc;
 }
 
@@ -281,10 +288,10 @@ static int publish_block(struct mqshm *h, struct mqshm_topic *t, struct mqi_mess
 	return MQSHM_OK;
 }
 
-/* drop_new, at the limit of memory. */
+/* drop_new, or drop_lowest and this is, at the limit of memory. */
 static int dropped_new(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
-	for (uint32_t i = 0; i < t->count; i++) MQI_COUNT(t->targets[i]->counters->dropped, 1);
+	for (uint32_t i = 0; i < t->count; i++) mqi_count_without(t->targets[i]);
 	m->seq = mqi_next_seq(h);
 	mqi_count_published(t, m);
 	return MQSHM_OK;
@@ -294,8 +301,8 @@ static int dropped_new(struct mqshm *h, struct mqshm_topic *t, struct mqi_messag
 static int publish_one(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m)
 {
 	__builtin_prefetch(t->counters, 1); /* written last: the next message's first swap would wait for the line */
-	struct mqi_limit limit = {0};
 	int rc = mqi_prepare(h, t, m);
+	struct mqi_limit limit = {.ring = m->ring};
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = mqi_topic_current(h, t);
 		if (unlikely(rc != MQSHM_OK)) return rc;
@@ -421,10 +428,10 @@ static int publish_loan(struct mqshm *h, struct mqshm_topic *t, mqshm_loan *loan
 int mqshm_loan_publish(mqshm_t *h, mqshm_topic_t *t, mqshm_loan *loan, const mqshm_envelope *e, uint64_t *seq)
 {
 	struct mqi_message m = {.size = loan->size, .envelope = e ? e : &mqi_plain};
-	struct mqi_limit limit = {0};
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the loan belongs to the parent process");
 	rc = mqi_prepare(h, t, &m);
+	struct mqi_limit limit = {.ring = m.ring};
 	for (unsigned round = 0; rc == MQSHM_OK && round < MQI_RESOLVE_ROUNDS; round++) {
 		rc = publish_loan(h, t, loan, &m);
 		if (rc == MQSHM_NO_MEMORY && mqi_at_the_limit(h, t, &limit) == MQSHM_OK) rc = MQSHM_CLOSED;

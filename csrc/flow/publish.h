@@ -34,8 +34,12 @@ int mqi_prepare(struct mqshm *h, struct mqshm_topic *t, struct mqi_message *m);
 /* A slot of the subscription, and memory for the cell and the time that it will need: after this nothing can fail. Where
  * it is full its policy decides; MQSHM_EMPTY: goes without. MQSHM_CLOSED: the match is out of date. */
 int mqi_reserve(struct mqshm_sub *s, const struct mqi_message *m, struct mqi_claim *claim);
-/* drop_oldest: the lowest priority's oldest message makes room. MQSHM_FULL where all is in flight. */
-int mqi_drop_one(struct mqshm_sub *s);
+/* The oldest message of the lowest priority makes room, if that is not above ring `highest`'s. MQSHM_FULL where there is none,
+ * or all is in flight. */
+int mqi_drop_one(struct mqshm_sub *s, unsigned highest);
+static inline bool mqi_drops_what_waits(const struct mqshm_sub *s) { return s->overflow == MQSHM_DROP_OLDEST || s->overflow == MQSHM_DROP_LOWEST; }
+/* The subscription goes without a message: as if it had come in and been dropped; but drop_new never lets it in. */
+void mqi_count_without(struct mqshm_sub *s);
 /* After the commit (with a block), or as the commit (inline): into its ring, or aside until its time. */
 int mqi_deliver(struct mqi_claim *claim, const struct mqi_message *m);
 void mqi_count_published(struct mqshm_topic *t, const struct mqi_message *m);

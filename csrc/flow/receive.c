@@ -192,9 +192,9 @@ static inline bool any_again(struct mqshm_sub *s)
 	return any != 0;
 }
 
-int mqi_claim_lowest(struct mqshm_sub *s, mqshm_delivery *out)
+int mqi_claim_lowest(struct mqshm_sub *s, unsigned highest, mqshm_delivery *out)
 {
-	for (unsigned ring = MQI_PRIORITIES; ring-- > 0;) {
+	for (unsigned ring = MQI_PRIORITIES; ring-- > highest;) {
 		int rc = mqi_claim_again(s, ring, out);
 		if (rc == MQSHM_EMPTY) rc = mqi_claim_ring(s, ring, out);
 		if (rc != MQSHM_EMPTY) return rc;

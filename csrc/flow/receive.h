@@ -20,8 +20,8 @@ int mqi_claim(struct mqshm_sub *s, uint32_t index, uint64_t word, mqshm_delivery
 /* The first message of one ring, or of those to be delivered again in it. */
 int mqi_claim_ring(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out);
 int mqi_claim_again(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out);
-/* For drop_oldest: lowest priority first. */
-int mqi_claim_lowest(struct mqshm_sub *s, mqshm_delivery *out);
+/* For those who drop: lowest priority first, down from ring 4 to `highest`. */
+int mqi_claim_lowest(struct mqshm_sub *s, unsigned highest, mqshm_delivery *out);
 /* Whether a receive may find something. Only looks. */
 bool mqi_may_receive(struct mqshm_sub *s);
 /* Whether several messages wait. Only looks. */

@@ -198,7 +198,7 @@ int mqshm_ring_bell(mqshm_t *h)
  * long as it does not sleep. */
 static bool is_full(struct mqshm_sub *s, uint32_t least)
 {
-	return s->overflow != MQSHM_DROP_NEW && mqi_load_acq(&s->shm->word) == s->word && mqi_slot_free_groups(s) < least;
+	return s->overflow != MQSHM_DROP_NEW && s->overflow != MQSHM_DROP_LOWEST && mqi_load_acq(&s->shm->word) == s->word && mqi_slot_free_groups(s) < least;
 }
 
 static bool memory_there(const struct waiting *w)

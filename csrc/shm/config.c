@@ -14,7 +14,7 @@ int mqi_config_check(const mqshm_config *config)
 	if (config->dead_letter_size > MQI_TOPIC_MAX)
 		return mqi_fail(MQSHM_INVALID, "a dead-letter topic of %llu bytes; at most %u fit",
 		                (unsigned long long)config->dead_letter_size, MQI_TOPIC_MAX);
-	if (config->overflow > MQSHM_DROP_NEW)
+	if (config->overflow > MQSHM_DROP_LOWEST)
 		return mqi_fail(MQSHM_INVALID, "overflow %llu is no policy", (unsigned long long)config->overflow);
 	return MQSHM_OK;
 }

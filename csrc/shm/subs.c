@@ -17,7 +17,7 @@ static int check(const mqshm_sub_options *o)
 	if (o->capacity == 0 || o->capacity >= MQI_MAX_CAPACITY)
 		return mqi_fail(MQSHM_INVALID, "a subscription holds 1 to %u messages, not %u", MQI_MAX_CAPACITY - 1, o->capacity);
 	if (o->ack > MQSHM_ACK_TIMEOUT) return mqi_fail(MQSHM_INVALID, "there is no ack policy %u", o->ack);
-	if (o->overflow > MQSHM_DROP_NEW) return mqi_fail(MQSHM_INVALID, "there is no overflow policy %u", o->overflow);
+	if (o->overflow > MQSHM_DROP_LOWEST) return mqi_fail(MQSHM_INVALID, "there is no overflow policy %u", o->overflow);
 	if (o->pattern_count == 0) return mqi_fail(MQSHM_INVALID, "a subscription needs at least one pattern");
 	int rc = o->name ? mqi_group_check(o->name, o->name_size) : MQSHM_OK;
 	for (uint32_t i = 0; i < o->pattern_count && rc == MQSHM_OK; i++) {

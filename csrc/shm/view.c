@@ -36,7 +36,7 @@ static int fill_bounds(struct mqshm_sub *v, struct sub_shm *s)
 	v->prefetch = mqi_load_rlx(&s->prefetch);
 	if (v->capacity == 0 || v->capacity >= MQI_MAX_CAPACITY || v->groups != mqi_groups(v->capacity)) return MQSHM_CORRUPT;
 	if (cells < v->capacity || cells < 2 || cells > MQI_MAX_CAPACITY || cells & (cells - 1)) return MQSHM_CORRUPT;
-	if (v->ack > MQSHM_ACK_TIMEOUT || v->overflow > MQSHM_DROP_NEW) return MQSHM_CORRUPT;
+	if (v->ack > MQSHM_ACK_TIMEOUT || v->overflow > MQSHM_DROP_LOWEST) return MQSHM_CORRUPT;
 	v->mask = cells - 1;
 	v->ring_shift = (uint32_t)__builtin_ctz(cells);
 	return MQSHM_OK;

@@ -144,6 +144,53 @@ static int refused(struct victim *v)
 	return victim_put(v, FIRST, 200u << 10, NULL);
 }
 
+/* ---- ids that are published once ---- */
+
+static void remember(struct stage *st, uint64_t ms)
+{
+	mqshm_config c;
+	must(mqshm_config_get(st->one, &c) == MQSHM_OK, "no configuration");
+	c.dedup_window_ms = ms;
+	must(mqshm_config_set(st->one, &c) == MQSHM_OK, "the window cannot be set");
+}
+static void remember_for_long(struct stage *st) { remember(st, 3600000); }
+static void remember_for_a_moment(struct stage *st) { remember(st, 1); }
+
+/* Another one in each round: the segment remembers. */
+static mqshm_envelope once(struct stage *st) { return (mqshm_envelope){.ring = 2, .unique = 1, .id = &st->round, .id_size = sizeof st->round}; }
+static int small_once(struct victim *v)
+{
+	mqshm_envelope e = once(v->stage);
+	return victim_put(v, FIRST, SMALL, &e);
+}
+static int loan_once(struct victim *v)
+{
+	uint64_t seq;
+	mqshm_envelope e = once(v->stage);
+	ledger->tried[FIRST] = 1;
+	int rc = mqshm_loan_take(v->h, LARGE, 64, &v->loan);
+	if (rc != MQSHM_OK) return rc;
+	payload_write(v->loan.data, FIRST, LARGE);
+	rc = mqshm_loan_publish(v->h, v->topic, &v->loan, &e, &seq);
+	if (rc == MQSHM_OK) ledger->returned[FIRST] = 1;
+	return rc;
+}
+/* Whether the id is known is whether the message came. */
+static void known_if_it_came(struct stage *st)
+{
+	unsigned char data[SMALL] = {0};
+	uint64_t seq;
+	mqshm_delivery d;
+	mqshm_envelope e = once(st);
+	unsigned groups = st->scene->groups ? st->scene->groups : 1;
+	int rc = mqshm_publish(st->one, st->topic, data, sizeof data, &e, &seq);
+	must(rc == MQSHM_OK || rc == MQSHM_DUPLICATE, "an id cannot be published: %s", mqshm_reason());
+	must((rc == MQSHM_DUPLICATE) == ledger->got[0][FIRST], "the id is %sknown, and its message came %u times", rc == MQSHM_OK ? "not " : "",
+	     ledger->got[0][FIRST]);
+	for (unsigned g = 0; rc == MQSHM_OK && g < groups; g++)
+		must(mqshm_receive(st->subs[g], &d) == MQSHM_OK && mqshm_ack(&d) == MQSHM_OK, "group %u: what was published did not come", g);
+}
+
 /* ---- who waits is woken ---- */
 
 static void two_sleeps(struct stage *st) { arm(st); }
@@ -184,6 +231,11 @@ const struct scene publish_scenes[] = {
 	{.name = "publish-loan", .act = loan, .owed = owed_published},
 	{.name = "publish-loan-fan3", .groups = 3, .act = loan, .owed = owed_published},
 	{.name = "loan-return", .act = loan_return},
+	{.name = "publish-once", .fill = remember_for_long, .act = small_once, .owed = owed_published, .after = known_if_it_came},
+	{.name = "publish-once-fan3", .groups = 3, .fill = remember_for_long, .act = small_once, .owed = owed_published,
+	 .after = known_if_it_came},
+	{.name = "publish-once-loan", .fill = remember_for_long, .act = loan_once, .owed = owed_published, .after = known_if_it_came},
+	{.name = "publish-once-turn", .fill = remember_for_a_moment, .act = small_once, .owed = owed_published},
 	{.name = "grow-slots", .capacity = 1000, .fill = all_slots_wait, .act = small, .owed = owed_published},
 	{.name = "grow-slots-times", .capacity = 1000, .ack = MQSHM_ACK_TIMEOUT, .fill = all_slots_wait, .act = small,
 	 .owed = owed_published},

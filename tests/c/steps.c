@@ -27,6 +27,7 @@ static const char *const usual[] = {
 	"publish-inline", "publish-drop-oldest", "receive-inline", "receive-block", "receive-fan3", "ack-inline", "ack-block",
 	"ack-fan3", "ack-fan3-last", "nack-inline", "nack-block", "nack-fan3", "receive-lease-ends", "reap-leases",
 	"reap-leases-fan3", "expire-small", "expire-fan3", "expire-middle", "expire-repaired", "receive-past-tombs",
+	"publish-once", "publish-once-turn",
 };
 
 enum way { KILL, STOP };

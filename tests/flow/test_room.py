@@ -131,6 +131,16 @@ def test_memory_of_messages_that_are_gone_serves_messages_of_other_sizes(name):
         assert broker.memory_usage <= 8 << 20
 
 
+def test_of_a_full_subscription_the_lowest_priority_may_go_and_be_the_new_one(broker):
+    sub = broker.subscribe("a", buffer_size=3, overflow="drop_lowest")
+    for number, priority in enumerate((20, 0, 20, 10, 0, 20, 20, 40), 1):
+        broker.publish("a", str(number), priority=priority)
+    got = sub.receive_batch(9)
+    assert [m.data for m in got] == [b"8", b"6", b"7"]
+    (stats,) = broker.stats().private
+    assert (stats.published, stats.dropped) == (8, 5)
+
+
 def test_at_the_memory_limit_the_oldest_may_go(name):
     with mqshm.connect(name, config=mqshm.Config(max_memory_usage=4 << 20, overflow="drop_oldest")) as broker:
         sub = broker.subscribe("a", buffer_size=10_000)
@@ -142,6 +152,27 @@ def test_at_the_memory_limit_the_oldest_may_go(name):
         assert numbers[-1] == -1 and numbers[-2] == 299
         assert numbers[:-1] == list(range(numbers[0], 300)) and numbers[0] > 0
         assert broker.stats().private[0].dropped == 301 - len(got)
+        assert broker.memory_usage <= 4 << 20
+
+
+def test_at_the_memory_limit_the_lowest_priority_of_all_may_go(name):
+    with mqshm.connect(name, config=mqshm.Config(max_memory_usage=4 << 20, overflow="drop_lowest")) as broker:
+        low, high = broker.subscribe("low", buffer_size=10_000), broker.subscribe("high", buffer_size=10_000)
+        for number in range(100):
+            broker.publish("low", b"%d" % number + bytes(20_000), priority=(0, 40)[number % 2])
+        for number in range(300):
+            broker.publish("high", b"%d" % number + bytes(20_000), priority=20)
+        numbers = [int(message.data.rstrip(b"\0")) for message in low.receive_batch(10_000, timeout=0)]
+        assert numbers == list(range(1, 100, 2)), "of a higher priority, or not dropped"
+        numbers = [int(message.data.rstrip(b"\0")) for message in high.receive_batch(10_000, timeout=0)]
+        assert numbers == list(range(numbers[0], 300)) and numbers[0] > 0
+        for _ in range(300):
+            broker.publish("high", bytes(20_000), priority=40)
+        broker.publish("low", bytes(200_000), priority=30)
+        assert low.receive_nowait() is None, "what is lower than all that waits goes itself"
+        stats = broker.stats().private
+        for each in stats:
+            assert each.published - each.dropped == each.settled + each.waiting
         assert broker.memory_usage <= 4 << 20
 
 

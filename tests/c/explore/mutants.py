@@ -408,7 +408,7 @@ MUTANTS = [
     Mutant(
         "who decides on a settlement leaves its commit possible",
         "flow/commit.c",
-        "if (is == mqi_block_word(BLOCK_NEW, mqi_slot_owner(w), gen)) mqi_block_undo(h, block, is);",
+        "if (is == mqi_block_word(BLOCK_NEW, mqi_slot_owner(w), gen)) mqi_block_doom(h, block, is);",
         "(void)is;",
         "commit-lease-ends",
     ),
@@ -451,9 +451,51 @@ MUTANTS = [
     Mutant(
         "settled although one lease was lost",
         "flow/commit.c",
-        "if (!begin_settling(c, &begun) || ",
-        "if ((!begin_settling(c, &begun) && begun > c->m) || ",
+        "if (!settling || ",
+        "if ((!settling && begun > c->m) || ",
         "commit-lease-ends",
+    ),
+    Mutant(
+        "an undecided rival is left alone",
+        "shm/ids.c",
+        "if (!decide || mqi_block_doom(h, block, w)) return false;",
+        "return false;",
+        "once",
+    ),
+    Mutant(
+        "a doomed block goes back without its ids",
+        "shm/block.c",
+        "\tmqi_ids_withdraw(h, offset, gen);\n\tif (mqi_cas64(word, mqi_block_word(BLOCK_NEW, owner, gen), free)",
+        "\tif (mqi_cas64(word, mqi_block_word(BLOCK_NEW, owner, gen), free)",
+        "once-dying",
+    ),
+    Mutant(
+        "what was doomed while it was repaired stays",
+        "shm/block.c",
+        " || mqi_cas64(word, mqi_block_word(BLOCK_DOOMED, owner, gen), free))",
+        ")",
+        "once-dying",
+    ),
+    Mutant(
+        "nobody looks into the table that was",
+        "shm/ids.c",
+        "\tif (rc == MQSHM_OK && !(word & VOID)) rc = search_all(h, other(word), &s);\n\treturn rc;\n}\n\n/* What a block",
+        "\treturn rc;\n}\n\n/* What a block",
+        "once-at-the-turn",
+    ),
+    Mutant(
+        "a turn of the tables goes unnoticed",
+        "flow/unique.c",
+        "if (mqi_ids_word(h) != word) return MQSHM_CLOSED;",
+        "",
+        "once-at-the-turn",
+    ),
+    Mutant(
+        "an id can be found before its block leads to it",
+        "shm/ids.c",
+        "\tmqi_store_rel(&b->ids, reference(table, id->at)); /* before",
+        "\t/* before",
+        "once-dying",
     ),
 ]
 
