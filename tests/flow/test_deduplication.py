@@ -206,3 +206,4 @@ def test_who_goes_on_for_one_that_was_killed_publishes_what_it_did_not(rememberi
     _publish_and_be_killed(remembering.name, ids)
     got = sorted(int(message.id) for message in sub.receive_batch(2 * ids, timeout=0))
     assert got == list(range(ids))
+    remembering.fsck(repair=True)
