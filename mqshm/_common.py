@@ -276,6 +276,7 @@ class Taking:
     closed: bool
     receive: Callable[..., Any]
     _take: Callable[[int], list[Any]]
+    _ack: int
 
     def __init__(self, front: Any, sub: int, ack: int, message_class: type) -> None:
         self._front = front

@@ -16,13 +16,10 @@ from mqshm._common import (
     FORKED,
     FRONT_CLOSED,
     GO_ON,
-    NACK,
     NORMAL_RING,
     NOT_A_MESSAGE,
     NOTHING,
     OK,
-    RELEASE,
-    UNREADABLE,
     Patience,
     Received,
     Sending,
@@ -31,6 +28,7 @@ from mqshm._common import (
     fail,
     forked,
 )
+from mqshm._lease import AND_ACKED, BY_RECEIVING, HEAD, LazyLease, Lease, copy_of, leased_copy_of
 from mqshm._native import ffi, lib
 
 __all__ = ["Front", "Message", "Receiver", "bind", "forked"]
@@ -39,8 +37,7 @@ EAGER = 4 << 10  # payloads up to this are copied at receive,
 EAGER_SETTLED = 16 << 10  # and up to this where receiving settles: cheaper than to hold and release
 LEASE_LOST, TOO_LARGE = lib.MQSHM_LEASE_LOST, lib.MQSHM_TOO_LARGE
 EMPTY = lib.MQSHM_EMPTY
-_HEAD = ffi.sizeof("mqshm_delivery")
-_publish, _receive, _ack = lib.mqshm_publish_flat, lib.mqshm_receive_flat, lib.mqshm_ack_flat
+_publish, _receive = lib.mqshm_publish_flat, lib.mqshm_receive_flat
 
 
 class Front(Sending):
@@ -97,25 +94,13 @@ def _reader(*fields: str) -> Callable[[bytes], tuple[Any, ...]]:
 
 _read_sizes = _reader("id_size", "headers_size", "key_size")
 # Of a mqshm_flat: the delivery, and `size` and `data` as strings were in Pascal.
-_short = Struct(f"{ffi.offsetof('mqshm_flat', 'head')}x{_HEAD}s{1 + 255}p")
+_short = Struct(f"{ffi.offsetof('mqshm_flat', 'head')}x{HEAD}s{1 + 255}p")
 _read_short = _short.unpack
 
 
 def _field(name: str) -> Any:
     read = _reader(name)
     return property(lambda self: read(self._raw)[0])
-
-
-def _copied(_delivery: Any, pointer: Any, size: int) -> bytes:
-    copied: bytes = ffi.buffer(pointer, size)[:] if size else b""
-    return copied
-
-
-def _leased(delivery: Any, pointer: Any, size: int) -> bytes | None:
-    """The same where the lease may end by itself, and with it the memory; None: it has."""
-    copied = bytearray(size)
-    code = lib.mqshm_delivery_read(delivery, pointer, ffi.from_buffer(copied), size)
-    return bytes(copied) if code == OK else None
 
 
 class Receiver(Taking):
@@ -154,7 +139,7 @@ class Receiver(Taking):
             message._receiver = self
             rooms.append(room)
             if self._leases:
-                message._lease = _Lease(message._raw, self)
+                message._lease = Lease(message._raw, self)
             return message
         other = None if code == EMPTY else self._not_short(code, flat)
         rooms.append(room)
@@ -222,7 +207,7 @@ class Receiver(Taking):
         message._raw, message._copy = raw, ffi.buffer(flat.data, -code)[:]
         message._receiver = self
         if self._leases:
-            message._lease = _Lease(raw, self)
+            message._lease = Lease(raw, self)
         return message
 
     def _full_message(self, delivery: Any, raw: bytes) -> Message | None:
@@ -230,7 +215,7 @@ class Receiver(Taking):
         lazy = delivery.size > self._room
         message: Message = (self._lazy if lazy else self._eager)()
         message._receiver = self
-        message._lease = lease = _LazyLease(raw, self) if lazy else _Lease(raw, self)
+        message._lease = lease = LazyLease(raw, self) if lazy else Lease(raw, self)
         parts = [(delivery.id, delivery.id_size), (delivery.headers, delivery.headers_size)]
         parts += [(delivery.key, delivery.key_size), (delivery.data, 0 if lazy else delivery.size)]
         copies = self._copies(delivery, parts)
@@ -257,7 +242,7 @@ class Receiver(Taking):
         try:
             if front.closed:
                 fail(FRONT_CLOSED)
-            copy = _leased if self._ack == lib.MQSHM_ACK_TIMEOUT else _copied
+            copy = leased_copy_of if self._ack == lib.MQSHM_ACK_TIMEOUT else copy_of
             return [copy(delivery, *part) for part in parts]
         finally:
             front._leave(cell)
@@ -286,158 +271,10 @@ def _eager_class(message_class: type, leased: bool) -> type:
             try:
                 return slot.__get__(message)
             except AttributeError:
-                return _BY_RECEIVING
+                return BY_RECEIVING
 
         members["_lease"] = property(lease, slot.__set__)
     return type(message_class.__name__, (message_class,), members)
-
-
-class _Lease:
-    """One delivery: the right to settle it. It ends with its message."""
-
-    end = NACK
-    delay_ms = 0
-    reason = b""
-    settled = False
-    unasked = False  # settled by receiving
-    lazy = False  # the payload is still to be copied
-    views: Sequence[None] = ()
-    struct: Any = None
-
-    def __init__(self, raw: bytes, receiver: Receiver) -> None:
-        self.raw = raw
-        self.receiver = receiver
-        self.epoch = _common.epoch
-
-    def __del__(self) -> None:
-        if self.end != NOTHING:
-            self.finish()
-
-    @property
-    def delivery(self) -> Any:
-        if self.struct is None:
-            self.struct = ffi.new("mqshm_delivery *")
-            ffi.memmove(self.struct, self.raw, _HEAD)
-        return self.struct
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        front = self.receiver._front
-        cell = front._enter()
-        try:
-            return function(self.delivery, *args)
-        finally:
-            front._leave(cell)
-
-    def ack(self) -> int:
-        self.settled = True
-        self.end = NOTHING
-        code: int = _ack(self.raw if self.struct is None else self.struct)  # the struct may have been extended
-        return code
-
-    def finish(self) -> int:
-        how, self.end = self.end, NOTHING
-        if how == NOTHING or self.epoch != _common.epoch or self.receiver._front._abandoned:
-            return int(OK)
-        if how == RELEASE:
-            code: int = self.call(lib.mqshm_release)
-        elif how == NACK:
-            code = self.call(lib.mqshm_nack, self.delay_ms)
-        else:
-            code = self.call(lib.mqshm_reject, self.reason, len(self.reason))
-        return code
-
-    def commit_begin(self) -> bool:
-        """Until `commit_end` it counts as settled; whether its memory is looked at, or will be."""
-        self.settled, self.end = True, NOTHING
-        return False
-
-    def commit_end(self, committed: bool, kept: bool) -> None:
-        self.settled = committed
-        self.end = NACK if not committed else RELEASE if kept else NOTHING
-
-
-class _LazyLease(_Lease):
-    """And the memory of the payload, which the message and its views read. It lives as long as any of them."""
-
-    lazy = True
-    viewed = False
-    data: bytes | None = None  # once it was read
-    views: list[None]
-
-    def __init__(self, raw: bytes, receiver: Receiver) -> None:
-        super().__init__(raw, receiver)
-        self.views = []
-
-    def ack(self) -> int:
-        # Acked with its payload neither copied nor looked at, a message keeps it for as long as it lives.
-        keep = self.views or (self.data is None and not self.viewed)
-        code: int = self.call(lib.mqshm_ack_hold if keep else lib.mqshm_ack)
-        self.settled = True
-        self.end = RELEASE if keep and code == OK else NOTHING
-        return code
-
-    def commit_begin(self) -> bool:
-        keep = bool(self.views) or (self.data is None and not self.viewed)
-        super().commit_begin()
-        return keep
-
-    def commit_end(self, committed: bool, kept: bool) -> None:
-        super().commit_end(committed, kept)
-        if committed and kept and self.viewed and not self.views:  # the last view ended meanwhile
-            self.finish()
-
-    def load(self) -> bytes:
-        if self.data is None:
-            if self.end == NOTHING:
-                self.receiver._front._fail(UNREADABLE)
-            front = self.receiver._front
-            cell = front._enter()
-            try:
-                ends = not self.settled and self.receiver._ack == lib.MQSHM_ACK_TIMEOUT and self.epoch == _common.epoch
-                copy = _leased(self.delivery, self.delivery.data, self.delivery.size) if ends else None
-                if ends and copy is None:
-                    front._fail(UNREADABLE)  # another's by now
-                data = _copied(self.delivery, self.delivery.data, self.delivery.size) if copy is None else copy
-            finally:
-                front._leave(cell)
-            self.data = data
-            if self.settled and not self.views:
-                self.finish()
-        return self.data
-
-    def view(self) -> memoryview:
-        """Of the segment, anchored by a pointer whose end is the end of the view and of all that was made of it."""
-        if self.receiver._front.closed:
-            fail(FRONT_CLOSED)
-        if self.end == NOTHING:
-            self.receiver._front._fail(UNREADABLE)
-        self.viewed = True
-        self.views.append(None)
-        self.receiver._front._views.append(None)
-        anchor = ffi.gc(self.delivery.data, self.view_ended)
-        return memoryview(ffi.buffer(anchor, self.delivery.size)).toreadonly()
-
-    def view_ended(self, _anchor: Any) -> None:
-        front = self.receiver._front
-        self.views.pop()
-        if self.settled and not self.views:
-            self.finish()
-        front._views.pop()
-        if front.closed:
-            front._rest()
-
-
-class _Settled:
-    """Stands for the lease of a message that receiving has copied and settled."""
-
-    lazy = False
-    settled = True
-
-    def __init__(self, unasked: bool) -> None:
-        self.unasked = unasked
-
-
-_BY_RECEIVING, _AND_ACKED = _Settled(True), _Settled(False)
 
 
 class Message(Received, metaclass=_ByReceiving):
@@ -445,7 +282,7 @@ class Message(Received, metaclass=_ByReceiving):
 
     _copy: bytes  # the payload, where it is not lazy
     _raw: bytes  # a mqshm_delivery, then id, headers and key
-    _lease: Any  # a _Lease or a _Settled
+    _lease: Any  # a Lease or a Settled
 
     seq = _field("seq")
     attempt = _field("attempt")
@@ -455,10 +292,10 @@ class Message(Received, metaclass=_ByReceiving):
     _expires_ns = _field("expires_ns")
 
     def _name(self, which: int) -> bytes | None:
-        if len(self._raw) == _HEAD:
+        if len(self._raw) == HEAD:
             return None
         sizes = _read_sizes(self._raw)
-        start = _HEAD + sum(sizes[:which])
+        start = HEAD + sum(sizes[:which])
         return self._raw[start : start + sizes[which]] if sizes[which] else None
 
     @property
@@ -487,8 +324,8 @@ class Message(Received, metaclass=_ByReceiving):
 
     @_unasked.setter
     def _unasked(self, _asked: bool) -> None:
-        if self._lease is _BY_RECEIVING:
-            self._lease = _AND_ACKED
+        if self._lease is BY_RECEIVING:
+            self._lease = AND_ACKED
         else:
             self._lease.unasked = False
 

@@ -7,7 +7,7 @@ import mqshm
 
 ORDER = [
     {"errors", "words"}, {"topics"}, {"config", "headers", "observe", "health"}, {"_native", "diagnosis", "settings"},
-    {"_common"}, {"_plain", "_fast"},
+    {"_common"}, {"_lease"}, {"_plain", "_fast"},
     {"message", "segment"},
     {"stats", "aio", "transaction", "loan"}, {"publisher", "upkeep", "subscription", "starting", "vitals"},
     {"deadletters"}, {"broker"}, {"__init__"}, {"supervisor"}, {"demo"}, {"cli"}, {"__main__"},
