@@ -514,6 +514,35 @@ static void reap_and_come_again(void)
 	world.topic[me()] = topic;
 }
 
+/* The last one there is about to end the broker when somebody comes. */
+static void one_is_left(void)
+{
+	world_begin(2, NULL, 0, 0);
+	for (unsigned i = 0; i <= ACTORS; i++)
+		if (i != 1 && world.handle[i]) {
+			mqshm_detach(world.handle[i]);
+			world.handle[i] = NULL;
+		}
+}
+static void come(void)
+{
+	mqshm_t *h;
+	int rc = mqt_attach(world.fd, SECOND_LIFE + me(), &h);
+	if (rc != MQSHM_OK && rc != MQSHM_NOT_FOUND) fail("attaching: %d, %s", rc, mqshm_reason());
+	if (rc == MQSHM_OK) world.handle[me()] = h;
+}
+static void end_it(void)
+{
+	int rc = mqshm_end(world.handle[me()]);
+	if (rc != MQSHM_OK && rc != MQSHM_EXISTS) fail("ending: %d, %s", rc, mqshm_reason());
+}
+static void check_ended(void)
+{
+	bool ended = world.handle[1]->hdr->life & MQI_ENDED, came = world.handle[0];
+	if (came && ended) fail("a came in, and the broker has ended");
+	if (!came && !ended && !has_died(0) && !has_died(1)) fail("a was sent away from a broker that has not ended");
+}
+
 /* Of two receivers, one is full because of a publisher that died, and the other was that one's own: who publishes next
  * reaps in between, and must not go on with what it has given back. */
 static void full_by_a_subscriber(void)
@@ -727,6 +756,7 @@ const struct program programs[] = {
 	{"receiver-dies", 3, 1, 1, two_hold, {finish_mine, reap_and_finish_mine, consume_first}, ledger_check, 0},
 	{"reapers-die", 3, 7, 2, two_hold, {finish_mine, reap_and_finish_mine, reap}, ledger_check, 0},
 	{"dead-number-used-again", 2, 1, 1, one_is_dead, {reap_and_come_again, reap}, ledger_check, 0},
+	{"come-and-end", 2, 3, 1, one_is_left, {come, end_it}, check_ended, 0},
 	{"subscriber-dies-publishing", 2, 2, 1, full_by_a_subscriber, {put_large, put_large}, check_without_private, in_memory_of_somebody},
 	{"growth-at-the-limit", 2, 1, 1, limited, {put_large, put_large}, ledger_check, within_limit},
 	{"trim-and-publish", 3, 0, 0, unused_chunk, {put_and_consume_large, trim_then_put, reap_and_trim}, check_trimmed, in_memory_of_somebody},
