@@ -12,7 +12,7 @@
 #ifndef MQI_COMMIT_H
 #define MQI_COMMIT_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* As mqshm_commit; the handle is entered. `counter` counts what is settled; NULL: each subscription's own. */
 int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_delivery *const *settled, const unsigned char *keep,

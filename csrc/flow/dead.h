@@ -3,7 +3,7 @@
 #ifndef MQI_DEAD_H
 #define MQI_DEAD_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Why a claimed message is not to be handed out; MQI_ALIVE: it is. */
 enum mqi_death { MQI_ALIVE, MQI_REJECTED, MQI_WORN_OUT, MQI_EXPIRED };

@@ -11,7 +11,7 @@
 #ifndef MQI_DUE_H
 #define MQI_DUE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Memory for the times of all slots that there are. Before any commit that needs it. */
 int mqi_due_prepare(struct mqshm_sub *s);

@@ -3,7 +3,7 @@
 #ifndef MQI_ENVELOPE_H
 #define MQI_ENVELOPE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 static inline unsigned mqi_envelope_flags(const mqshm_envelope *e, uint64_t expires_ns)
 {

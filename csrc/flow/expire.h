@@ -7,7 +7,7 @@
 #ifndef MQI_EXPIRE_H
 #define MQI_EXPIRE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* When the message in slot i is over, wall ns; 0: never, or the slot's word is not `word` any more. */
 uint64_t mqi_expiry(struct mqshm_sub *s, uint32_t i, uint64_t word);

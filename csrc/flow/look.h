@@ -2,7 +2,7 @@
 #ifndef MQI_LOOK_H
 #define MQI_LOOK_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 struct mqi_held {
 	uint64_t waiting, in_flight, later, used;

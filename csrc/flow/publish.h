@@ -2,7 +2,7 @@
 #ifndef MQI_PUBLISH_H
 #define MQI_PUBLISH_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "shm/ids.h"
 
 #define MQI_SEQ_BLOCK 256

@@ -1,7 +1,7 @@
 #ifndef MQI_PURGE_H
 #define MQI_PURGE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Frees every message of the subscription that nobody holds. MQSHM_OK: every slot is FREE; MQSHM_FULL: some are leased
  * or just being published. The handle is entered. */

@@ -3,7 +3,7 @@
 #ifndef MQI_REAP_H
 #define MQI_REAP_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Everything that names `peer` is given back or on. dead_word: the row's word when it was found dead; the sweep stops
  * (MQSHM_EMPTY) when the row is no longer that. 0: of oneself, on leaving. */

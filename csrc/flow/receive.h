@@ -2,7 +2,7 @@
 #ifndef MQI_RECEIVE_H
 #define MQI_RECEIVE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 #define MQI_REFUSED 1000 /* leased, but not to be handed out: over its time, or over its attempts (flow/dead.h) */
 #define MQI_LOOK_EVERY 64u

@@ -3,7 +3,7 @@
 #ifndef MQI_SETTLE_H
 #define MQI_SETTLE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* INFLIGHT to FREE, through FREEING where there is a share of a payload to give back. */
 int mqi_settle(mqshm_delivery *d, uint64_t *counter);

@@ -3,7 +3,7 @@
 #ifndef MQI_SUPERVISE_H
 #define MQI_SUPERVISE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 #define MQI_LOOK_NS 200000000ull
 

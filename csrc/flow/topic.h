@@ -2,7 +2,7 @@
 #ifndef MQI_TOPIC_H
 #define MQI_TOPIC_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* The topic of this name, known here or made. The handle is entered. */
 int mqi_topic_open(struct mqshm *h, const char *name, uint32_t size, struct mqshm_topic **out);

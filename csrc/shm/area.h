@@ -5,7 +5,7 @@
 #ifndef MQI_AREA_H
 #define MQI_AREA_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Makes at least the first `bytes` of the area memory (rounded up to pages; `ahead` more where that is allowed).
  * MQSHM_OK, MQSHM_NO_MEMORY (limit or /dev/shm; reason set), MQSHM_TOO_LARGE (over the area's size), MQSHM_CLOSED (the

@@ -8,7 +8,7 @@
 #ifndef MQI_BLOCK_H
 #define MQI_BLOCK_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 #define MQI_HOLDERS 20u
 #define MQI_WIDE_BITS 24u

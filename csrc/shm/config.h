@@ -2,7 +2,7 @@
 #ifndef MQI_CONFIG_H
 #define MQI_CONFIG_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* MQSHM_INVALID where no segment can hold it. */
 int mqi_config_check(const mqshm_config *config);

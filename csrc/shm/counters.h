@@ -2,7 +2,7 @@
 #ifndef MQI_COUNTERS_H
 #define MQI_COUNTERS_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* This peer's counters of a topic or a subscription. Where there is no memory for them, or metrics are off, a pair that
  * nobody reads: a broker at its limit must still let its messages out. Never NULL. */

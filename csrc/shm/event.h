@@ -17,7 +17,7 @@
 #ifndef MQI_EVENT_H
 #define MQI_EVENT_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 #define MQI_NAP_NS 50000000ll
 

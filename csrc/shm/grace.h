@@ -3,7 +3,7 @@
 #ifndef MQI_GRACE_H
 #define MQI_GRACE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* false: a peer, perhaps a stopped one, is inside an operation, or cannot be told of by a barrier. Nobody waits for it. */
 bool mqi_all_idle(struct mqshm *h);

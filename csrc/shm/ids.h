@@ -21,7 +21,7 @@
 #ifndef MQI_IDS_H
 #define MQI_IDS_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 struct mqi_id {
 	uint64_t key[2];

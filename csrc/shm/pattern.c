@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* The next character of well-formed UTF-8 (no surrogates, nothing overlong); 0 where it is not. Moves *at on. */
 static uint32_t next_character(const unsigned char **at, const unsigned char *end)

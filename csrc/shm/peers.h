@@ -2,7 +2,7 @@
 #ifndef MQI_PEERS_H
 #define MQI_PEERS_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* The rows from here on are for who finds all others taken, if only by the dead: it sweeps, and moves to another. */
 #define MQI_SPARE_PEERS (MQI_PEERS - 8)

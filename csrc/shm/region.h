@@ -6,7 +6,7 @@
 #ifndef MQI_REGION_H
 #define MQI_REGION_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 static inline uint32_t mqi_groups(uint32_t capacity) { return (capacity + MQI_GROUP - 1) / MQI_GROUP; }
 static inline uint32_t mqi_hint_words(uint32_t groups) { return (groups + 63) / 64; }

@@ -9,7 +9,7 @@
 #ifndef MQI_RING_H
 #define MQI_RING_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "shm/area.h"
 
 #define MQI_PUBLISH_EVERY 8

@@ -2,7 +2,7 @@
 #ifndef MQI_SEGMENT_H
 #define MQI_SEGMENT_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Lays out an empty file. The magic is stored last, so half a segment is none. */
 int mqi_segment_format(int fd, uint64_t units, const mqshm_config *config);

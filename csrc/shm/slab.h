@@ -5,7 +5,7 @@
 #ifndef MQI_SLAB_H
 #define MQI_SLAB_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "shm/event.h"
 
 /* Takes a free slot: NEW(me, gen + 1). MQSHM_FULL only after a look at every word (under MQSHM_BLOCK, where it means that

@@ -8,7 +8,7 @@
 #ifndef MQI_SUBS_H
 #define MQI_SUBS_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* The rows of all OPEN subscriptions that match the topic, in ascending order, each once, at most max; *version is what
  * subs_version was, or MQI_NO_VERSION where it changed meanwhile. Lock-free: walks the trie where it is at rest, looks

@@ -2,7 +2,7 @@
 #ifndef MQI_TOPICS_H
 #define MQI_TOPICS_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* Finds or adds. MQSHM_OK, MQSHM_TOO_MANY (max_topics, or the table), MQSHM_NO_MEMORY, MQSHM_CORRUPT. */
 int mqi_topic_intern(struct mqshm *h, const char *name, uint32_t size, uint32_t *id);

@@ -8,7 +8,7 @@
 #ifndef MQI_TRIE_H
 #define MQI_TRIE_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* One pattern of an OPEN row. false: there is no room, or no index; then it is to be built anew. */
 bool mqi_trie_add(struct mqshm *h, const char *pattern, uint32_t size, uint32_t row, uint64_t gen);

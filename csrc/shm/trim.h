@@ -14,7 +14,7 @@
 #ifndef MQI_TRIM_H
 #define MQI_TRIM_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 /* All empty chunks, for who has no memory. Whether any was given back. Handle entered. */
 bool mqi_trim_all(struct mqshm *h);

@@ -7,7 +7,7 @@
 
 #include <sys/types.h>
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "mqshm.h"
 
 #define GROUPS_MOST 25u

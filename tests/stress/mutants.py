@@ -110,7 +110,7 @@ MUTANTS = [
     ),
     Mutant(
         "a forked child is taken for its parent",
-        "flow/handle.h",
+        "shm/handle.h",
         "\tif (unlikely(h->forks != mqi_fork_count())) return MQSHM_FORKED;\n",
         "",
     ),

@@ -3,7 +3,7 @@
 #ifndef MQT_LEDGER_H
 #define MQT_LEDGER_H
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "scheduler.h"
 
 #define GROUPS_MOST 26u

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "one_mapping.h"
 #include "scheduler.h"
 #include "shm/peers.h"

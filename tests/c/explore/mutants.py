@@ -499,14 +499,14 @@ MUTANTS = [
     ),
     Mutant(
         "who attaches does not look whether the broker has ended",
-        "flow/handle.c",
+        "flow/attach.c",
         "if (mqi_add64(&h->hdr->life, 1) & MQI_ENDED) {",
         "if (mqi_add64(&h->hdr->life, 1) == UINT64_MAX) {",
         "come-and-end",
     ),
     Mutant(
         "counted before its row can be seen",
-        "flow/handle.c",
+        "flow/attach.c",
         "\tint rc = take_row(h);\n\tif (rc != MQSHM_OK) return rc;\n\tif (mqi_add64(&h->hdr->life, 1) & MQI_ENDED) {",
         "\tuint64_t life = mqi_add64(&h->hdr->life, 1);\n\tint rc = take_row(h);\n\tif (rc != MQSHM_OK) return rc;\n\tif (life & MQI_ENDED) {",
         "come-and-end",

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 #define UNITS 64
 #define FIRST_PID 1000u

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 
 #define PEERS_MOST 4u
 

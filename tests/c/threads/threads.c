@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "flow/handle.h"
+#include "shm/handle.h"
 #include "one_mapping.h"
 #include "tally.h"
 

@@ -1,7 +1,6 @@
-/* The life of a handle: attach, fork, detach; and what every operation needs: its lock and its reasons. */
-#include "flow/handle.h"
+/* The life of a handle: attach, fork, detach. */
+#include "shm/handle.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "flow/reap.h"
@@ -12,54 +11,6 @@
 #include "shm/peers.h"
 #include "shm/segment.h"
 #include "shm/subs.h"
-
-#define SPINS 100
-
-static _Thread_local char reason[512];
-
-int mqi_fail(int result, const char *format, ...)
-{
-	va_list values;
-	va_start(values, format);
-	vsnprintf(reason, sizeof reason, format, values);
-	va_end(values);
-	return result;
-}
-
-const char *mqshm_reason(void)
-{
-	return reason;
-}
-
-uint32_t mqshm_abi(void)
-{
-	return MQSHM_ABI;
-}
-
-/* What is waited for is a thread of this process inside one short operation, or one that lost its processor there. */
-static void back_off(unsigned spins)
-{
-	if (spins < SPINS) mqi_pause();
-	else mqi_yield();
-}
-
-int mqi_lock(struct mqshm *h)
-{
-	uint32_t open = 0;
-	for (unsigned spins = 0; !__atomic_compare_exchange_n(&h->lock, &open, 1u, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED); open = 0)
-		back_off(spins++);
-	if (__atomic_load_n(&h->bias, __ATOMIC_RELAXED)) {
-		__atomic_store_n(&h->bias, NULL, __ATOMIC_RELEASE);
-		h->may_bias = false;
-		mqi_local_barrier();
-		for (unsigned spins = 0; __atomic_load_n(&h->inside, __ATOMIC_ACQUIRE); spins++) back_off(spins);
-	} else if (h->may_bias)
-		__atomic_store_n(&h->bias, mqi_thread(), __ATOMIC_RELEASE); /* from its next operation on */
-	h->locked = true;
-	if (likely(!h->closed)) return MQSHM_OK;
-	mqi_unlock(h);
-	return MQSHM_CLOSED;
-}
 
 int mqshm_format(int fd, uint64_t units, const mqshm_config *config)
 {
@@ -168,7 +119,7 @@ static void leave_segment(struct mqshm *h)
 /* false: another thread has closed it. */
 static bool lock_alone(struct mqshm *h)
 {
-	for (unsigned spins = 0; mqi_lock(h) == MQSHM_OK; back_off(spins++)) {
+	for (unsigned spins = 0; mqi_lock(h) == MQSHM_OK; mqi_back_off(spins++)) {
 		if (h->outside == 0) return true;
 		mqi_unlock(h);
 	}

@@ -146,6 +146,8 @@ struct mqshm {
  * and waits until it is not inside. From then on all threads use the lock. Of a handle that was closed nobody has the
  * bias, and nobody gets the lock: MQSHM_CLOSED. */
 int mqi_lock(struct mqshm *h);
+/* What is waited for is a thread of this process inside one short operation, or one that lost its processor there. */
+void mqi_back_off(unsigned spins);
 static inline void *mqi_thread(void) { return __builtin_thread_pointer(); }
 static inline int mqi_enter(struct mqshm *h)
 {
