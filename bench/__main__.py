@@ -19,6 +19,7 @@ QUESTIONS = [
         "pingpong",
         "stream",
         "pool",
+        "workqueue",
         "fanout",
         "priorities",
         "flat",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from .harness import Cell, Member, RunFailed, Sample, gate, now, run_group
+from .harness import Cell, Member, Sample, gate, now, run_group
 from .peers.base import Peer
 from .peers.boost import Boost
 from .peers.mqshm import TOPIC, Mqshm
+from .peers.posix_mq import PosixQueue
 from .report import Mark
-from .shapes import HEAD, Shape, payloads
+from .shapes import Shape, check_levels, payloads
 
 UNIT = "messages/s"
-PEERS = ["mqshm", "boost"]
+PEERS = ["mqshm", "boost", "posix-mq"]
 SIZE = 64
 LEVELS = 5
 
@@ -52,10 +53,7 @@ def priorities(peer: Mqshm, levels: int, count: int, named: bool = True) -> Samp
         end = now()
         meet.wait()
         broker.close()
-        for level in range(levels):
-            numbers = [number for data in got if (number := int.from_bytes(data[:HEAD], "little")) % levels == level]
-            if numbers != list(range(level, count, levels)):
-                raise RunFailed("lost, or out of order within a priority")
+        check_levels(got, levels)
         return end
 
     try:
@@ -73,7 +71,7 @@ def cells(peers: list[Peer], quick: bool) -> list[Cell]:
             found.append(Cell(peer.name, "single", "none named", partial(priorities, peer, 1, named=False), 20_000))
             found.append(Cell(peer.name, "single", "one in use", partial(priorities, peer, 1), 20_000))
             found.append(Cell(peer.name, "single", "five in use", partial(priorities, peer, LEVELS), 20_000))
-        elif isinstance(peer, Boost):
+        elif isinstance(peer, (Boost, PosixQueue)):
             found.append(Cell(peer.name, "single", "five in use", partial(peer.priorities, LEVELS), 20_000))
     return found
 
@@ -85,4 +83,5 @@ MARKS = [
         ("mqshm/single/one in use", "mqshm/single/none named"),
         0.85,
     ),
+    Mark("five priorities in use, beside posix_ipc", "mqshm/single/five in use", ("posix-mq/single/five in use",), 5.0),
 ]

@@ -31,6 +31,11 @@ class Shape:
     producers: int = 1
     consumers: int = 1
     fanout: bool = False
+    acked: bool = False  # every message is leased and acked, in whatever mode
+
+    @property
+    def leased(self) -> bool:
+        return self.acked or self.mode == "acked"
 
     @property
     def batch(self) -> int:
@@ -57,6 +62,14 @@ def wanted(size: int, count: int) -> list[bytes]:
 
 def lists_of(items: Sequence[bytes], length: int) -> list[list[bytes]]:
     return [list(items[at : at + length]) for at in range(0, len(items), length)]
+
+
+def check_levels(got: Sequence[bytes], levels: int) -> None:
+    """Message i had priority i mod `levels`: all are there, and in order within each."""
+    for level in range(levels):
+        numbers = [number for data in got if (number := int.from_bytes(data[:HEAD], "little")) % levels == level]
+        if numbers != list(range(level, len(got), levels)):
+            raise RunFailed("lost, or out of order within a priority")
 
 
 # ---- one to one, and fan-out ---------------------------------------------------------------------------------------

@@ -18,6 +18,10 @@ MODULES = {
     "iceoryx2": "iceoryx",
     "boost": "boost",
     "futex": "futex",
+    "posix-mq": "posix_mq",
+    "rabbitmq": "rabbit",
+    "redis": "redis_streams",
+    "nats": "nats_js",
 }
 
 

@@ -53,7 +53,7 @@ class MqshmLink(Link):
 
         config = mqshm.Config() if self.spin else mqshm.Config(spin=0.0)
         broker = mqshm.connect(self.name, config=config)
-        policy = mqshm.AckPolicy.REQUIRED if self.shape.mode == "acked" else mqshm.AckPolicy.NONE
+        policy = mqshm.AckPolicy.REQUIRED if self.shape.leased else mqshm.AckPolicy.NONE
         room = BUFFERS.get(self.shape.size, 8)
         groups = self.shape.consumers if self.shape.fanout else 1
         for number in range(groups):
@@ -101,7 +101,8 @@ class MqshmReceiver(Receiver):
         import mqshm
 
         self.mode = link.shape.mode
-        policy = mqshm.AckPolicy.REQUIRED if self.mode == "acked" else mqshm.AckPolicy.NONE
+        self.leased = link.shape.leased
+        policy = mqshm.AckPolicy.REQUIRED if self.leased else mqshm.AckPolicy.NONE
         self.sub = self.broker.subscribe(TOPIC, group=f"group-{group}", ack=policy)
         polls = self.mode in ("poll", "view") and not link.shape.fanout  # eight that poll starve the one that sends
         self.take = self.sub.receive_nowait if polls else self.sub.receive
@@ -120,6 +121,12 @@ class MqshmReceiver(Receiver):
                 if len(view) != size or view[:HEAD] != want:
                     raise RunFailed("a message is damaged or out of order")
                 del view, message
+        elif self.leased:
+            for want in wants:
+                message = take()
+                if message.data != want:
+                    raise RunFailed("a message is damaged or out of order")
+                message.ack()
         elif size <= WHOLE:
             for want in wants:
                 while (message := take()) is None:
@@ -138,12 +145,15 @@ class MqshmReceiver(Receiver):
         receive_batch, most = self.sub.receive_batch, shape.batch
         done = 0
         while done < len(wants):
-            got = [message.data for message in receive_batch(most)]
+            messages = receive_batch(most)
+            got = [message.data for message in messages]
             check_list(got, wants[done : done + len(got)], shape.size)
+            if self.leased:
+                self.sub.ack_batch(messages)
             done += len(got)
 
     def take_until(self, stop: bytes, over: Callable[[], bool], got: list[bytes]) -> int:
-        take, acked = self.take, self.mode == "acked"
+        take, acked = self.take, self.leased
         last = 0
         while True:
             message = take()
@@ -189,6 +199,7 @@ PEERS = {
             "fanout": ("single", "view"),
             "tail": ("single",),
             "idle": ("block",),
+            "workqueue": ("single", "batch"),
         },
     ),
     "mqshm-cffi": Mqshm(
