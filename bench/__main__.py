@@ -28,6 +28,7 @@ QUESTIONS = [
         "timers",
         "health",
         "profile",
+        "builds",
     ),
 ]
 

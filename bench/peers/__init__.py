@@ -10,6 +10,7 @@ MODULES = {
     "mqshm": "mqshm",
     "mqshm-cffi": "mqshm",
     "mqshm-nospin": "mqshm",
+    "mqshm-other": "mqshm",
     "mp.Queue": "stdlib",
     "mp.Pipe": "stdlib",
     "plain-ring": "plain_ring",

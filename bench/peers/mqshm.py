@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 from ..harness import RunFailed, in_child, now
@@ -19,6 +21,7 @@ from .base import Link, Peer, Receiver, Sender, check_list
 
 BUFFERS = {64: 1024, 1024: 1024, 65536: 64}
 TOPIC = "bench.stream"
+OTHER = os.environ.get("MQSHM_OTHER", "")  # a checkout of another build, built in place
 numbers = itertools.count()
 
 
@@ -26,10 +29,18 @@ def new_name() -> str:
     return f"bench-{os.getpid()}-{next(numbers)}"
 
 
-def destroy(name: str) -> None:
+def use(tree: str) -> None:
+    """What this process, and those that it starts, import as mqshm: of `tree`, or, without one, the installed one."""
+    if tree and tree not in sys.path:
+        sys.path.insert(0, tree)
+        os.environ["PYTHONPATH"] = tree
+
+
+def destroy(name: str, tree: str = "") -> None:
     """Removes the broker, if it is there."""
 
     def work() -> None:
+        use(tree)
         import mqshm
 
         with suppress(mqshm.BrokerNotFound):
@@ -39,8 +50,8 @@ def destroy(name: str) -> None:
 
 
 class MqshmLink(Link):
-    def __init__(self, shape: Shape, front: bool, spin: bool) -> None:
-        self.shape, self.front, self.spin = shape, front, spin
+    def __init__(self, shape: Shape, front: bool, spin: bool, tree: str) -> None:
+        self.shape, self.front, self.spin, self.tree = shape, front, spin, tree
         self.name = new_name()
         try:
             in_child(self._create)
@@ -49,6 +60,7 @@ class MqshmLink(Link):
             raise
 
     def _create(self) -> None:
+        use(self.tree)
         import mqshm
 
         config = mqshm.Config() if self.spin else mqshm.Config(spin=0.0)
@@ -62,6 +74,7 @@ class MqshmLink(Link):
 
     def attach(self) -> Any:
         os.environ["MQSHM_FRONT"] = "1" if self.front else "0"
+        use(self.tree)
         import mqshm
 
         return mqshm.connect(self.name, create=False)
@@ -73,7 +86,7 @@ class MqshmLink(Link):
         return MqshmReceiver(self, number if self.shape.fanout else 0)
 
     def close(self) -> None:
-        destroy(self.name)
+        destroy(self.name, self.tree)
 
 
 class MqshmSender(Sender):
@@ -170,11 +183,15 @@ class MqshmReceiver(Receiver):
 
 
 class Mqshm(Peer):
-    def __init__(self, name: str, modes: dict[str, tuple[str, ...]], front: bool = True, spin: bool = True) -> None:
-        self.name, self.modes, self.front, self.spin = name, modes, front, spin
+    def __init__(
+        self, name: str, modes: dict[str, tuple[str, ...]], front: bool = True, spin: bool = True, tree: str = ""
+    ) -> None:
+        self.name, self.modes, self.front, self.spin, self.tree = name, modes, front, spin, tree
 
     def missing(self) -> str | None:
-        package = PathFinder.find_spec("mqshm")  # looked for, not loaded: that is the business of the runs
+        package = PathFinder.find_spec(
+            "mqshm", [self.tree] if self.tree else None
+        )  # looked for, not loaded: that is the business of the runs
         places = package.submodule_search_locations if package else None
         if not places or PathFinder.find_spec("mqshm._core", places) is None:
             return "not built: pip install -e ."
@@ -186,7 +203,7 @@ class Mqshm(Peer):
         return self.link(shape)
 
     def link(self, shape: Shape) -> MqshmLink:
-        return MqshmLink(shape, self.front, self.spin)
+        return MqshmLink(shape, self.front, self.spin, self.tree)
 
 
 PEERS = {
@@ -206,4 +223,5 @@ PEERS = {
         "mqshm-cffi", {"pingpong": ("poll",), "stream": ("single", "batch"), "pool": ("acked",)}, front=False
     ),
     "mqshm-nospin": Mqshm("mqshm-nospin", {"pingpong": ("block",)}, spin=False),
+    "mqshm-other": Mqshm("mqshm-other", {}, tree=str(Path(OTHER).resolve()) if OTHER else ""),
 }
