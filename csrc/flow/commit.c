@@ -288,6 +288,7 @@ static int go(struct commit *c)
 	for (uint32_t i = 0; i < c->n; i++) c->messages[i].seq = mqi_next_seq(h);
 	if (c->count + c->m == 0) { /* nobody receives anything, and nothing is settled */
 		if (c->unique && !mqi_block_spend(h, c->block, c->gen)) rc = MQSHM_CLOSED;
+		else if (c->unique) c->block = 0; /* gone, and its ids stay */
 		if (rc == MQSHM_OK) count_without(c);
 		give_back(c);
 		return rc;

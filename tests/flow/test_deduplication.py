@@ -50,6 +50,12 @@ def test_an_id_that_nobody_receives_counts_as_published(remembering):
     remembering.publish("nobody", b"", id="a")
     with pytest.raises(DuplicateMessage):
         remembering.publish("nobody", b"", id="a")
+    with remembering.transaction() as tx:
+        tx.publish("nobody", b"", id="b")
+        tx.publish("nobody", b"", id="c")
+    for known in ("b", "c"):
+        with pytest.raises(DuplicateMessage):
+            remembering.publish("nobody", b"", id=known)
 
 
 def test_a_publish_that_failed_leaves_its_id_free(remembering):
