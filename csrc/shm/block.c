@@ -327,10 +327,10 @@ bool mqi_block_spend(struct mqshm *h, uint64_t offset, uint64_t gen)
 
 void mqi_block_redeem(struct mqshm *h, uint64_t offset, uint64_t *gen)
 {
-	uint64_t next = (*gen + 1) & MQI_GEN40;
+	uint64_t *word = &mqi_block(h, offset)->word, again = mqi_block_word(BLOCK_NEW, h->peer, (*gen + 1) & MQI_GEN40);
 	mqi_ids_withdraw(h, offset, *gen);
-	if (mqi_cas64(&mqi_block(h, offset)->word, mqi_block_word(BLOCK_DOOMED, h->peer, *gen), mqi_block_word(BLOCK_NEW, h->peer, next)))
-		*gen = next;
+	if (mqi_cas64(word, mqi_block_word(BLOCK_NEW, h->peer, *gen), again) || mqi_cas64(word, mqi_block_word(BLOCK_DOOMED, h->peer, *gen), again))
+		*gen = mqi_block_gen(again);
 }
 
 bool mqi_block_doom(struct mqshm *h, uint64_t offset, uint64_t word)

@@ -38,7 +38,8 @@ static inline uint64_t mqi_chunk_blocks(const struct mqi_chunk *c)
 void mqi_block_return(struct mqshm *h, uint64_t offset, uint64_t gen);
 /* NEW(me) to FREE: a commit that nobody receives. false: DOOMED. */
 bool mqi_block_spend(struct mqshm *h, uint64_t offset, uint64_t gen);
-/* A block that stays ours, but is not to be committed as it is: NEW(me), in another gen where it was DOOMED. */
+/* A block that stays ours, but is not to be committed as it is: NEW(me) in another gen, of which no rival knows that could
+ * still doom it. */
 void mqi_block_redeem(struct mqshm *h, uint64_t offset, uint64_t *gen);
 /* Another's NEW, by `word`, to DOOMED: false where it has changed. */
 bool mqi_block_doom(struct mqshm *h, uint64_t offset, uint64_t word);
