@@ -158,6 +158,14 @@ void mqi_ids_withdraw(struct mqshm *h, uint64_t block, uint64_t gen)
 
 /* ---- turning ------------------------------------------------------------------------------------------------------ */
 
+/* false, and another try later: somebody is inside an operation, perhaps stopped there. */
+static bool all_idle(struct mqshm *h, uint64_t now)
+{
+	bool idle = mqi_all_idle(h);
+	if (!idle) h->ids_again_ms = now + AGAIN_MS;
+	return idle;
+}
+
 /* Under the control lock. */
 static void turn(struct mqshm *h, uint64_t window_ms)
 {
@@ -166,13 +174,11 @@ static void turn(struct mqshm *h, uint64_t window_ms)
 	if (began == MQI_NEVER_MS) mqi_store_rlx(&hdr->ids_began_ms, now); /* one died when it had turned */
 	if (!(word & VOID)) {
 		if (began == MQI_NEVER_MS || now < began + window_ms) return;
+		if (!all_idle(h, now)) return; /* who added to it is decided: what is void nobody dooms any more */
 		word = (word + NEXT) | VOID;
 		mqi_store_rel(&hdr->ids, word);
 	}
-	if (!mqi_all_idle(h)) {
-		h->ids_again_ms = now + AGAIN_MS;
-		return;
-	}
+	if (!all_idle(h, now)) return; /* nobody looks there any more */
 	mqi_area_clear(h, area_of(h, other(word)));
 	mqi_store_rlx(&hdr->ids_used[other(word)], 0);
 	/* What is added before the turn is not younger than the table's end, whoever sleeps in between. */

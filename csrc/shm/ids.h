@@ -11,9 +11,10 @@
  * Who wants to publish adds its entry, then looks at all older ones: of two, the later one sees the earlier one. A table may have become
  * the other one meanwhile; who finds it so after adding begins anew, so that who adds to the new one sees all of the old.
  *
- *   turn: 1  what the other table holds is older than the window; its word says VOID, from when on nobody looks there
- *         2  a grace period
- *         3  its memory goes back to the system, and it is the current one
+ *   turn: 1  what the other table holds is older than the window
+ *         2  a grace period: all of it is decided, also what a process was stopped with for longer than that
+ *         3  its word says VOID, from when on nobody looks there; a grace period
+ *         4  its memory goes back to the system, and it is the current one
  *
  * under the control lock, which is only tried for. A death between the steps leaves them to the next. While a process is
  * stopped inside an operation the current table grows instead.
