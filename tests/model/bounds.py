@@ -74,6 +74,21 @@ HOLD = [
     Search("reuse", "LIVES=4 DEATHS=1"),
     Search("life", "DEATHS=1"),
     Search("life", "TIMES=2"),
+    Search("commit", "DEATHS=1"),
+    Search("commit", "LEASES=1"),
+    Search("commit", "DEATHS=1 LEASES=1"),
+    Search("commit", "ONE OUTS=2 DEATHS=1 LEASES=1"),
+    Search("commit", "ONE DEATHS=2 REAPERS=2"),
+    Search("commit", "ONE LEASES=2 STOPS=1"),
+    Search("ids", "DEATHS=1 LOOK"),
+    Search("ids", "PAIR DEATHS=1"),
+    Search("ids", "DEATHS=2 REAPERS=2 ROUNDS=2"),
+    Search("ids", "MESSAGES=2 LOAN ROUNDS=2"),
+    Search("ids", "STOPS=1"),
+    Search("ids", "TURNERS=1 EARLIER DEATHS=1 ROUNDS=1"),
+    Search("ids", "TURNERS=2 TICKS=1 EARLIER DEATHS=1 ROUNDS=1"),
+    Search("ids", "TURNERS=1 EARLIER PAIR ROUNDS=1"),
+    Search("ids", "TURNERS=1 TICKS=2 ROUNDS=1"),
 ]
 
 FAULTS = [
@@ -144,6 +159,32 @@ FAULTS = [
     Search("life", "", "NOSWAP"),
     Search("life", "", "NOLOCK"),
     Search("life", "", "ANYNAME"),
+    Search("commit", "ONE LEASES=1", "NODOOM"),
+    Search("commit", "ONE DEATHS=1", "UNDO"),
+    Search("commit", "ONE DEATHS=1", "DONE"),
+    Search("commit", "ONE DEATHS=1", "OVERFIRST"),
+    Search("commit", "ONE DEATHS=1", "FORGETS"),
+    Search("commit", "ONE LEASES=1", "ROWLATE"),
+    Search("commit", "ONE DEATHS=1", "NOOVER"),
+    Search("commit", "ONE LEASES=1", "GOON"),
+    Search("commit", "ONE LEASES=2", "NOGEN"),
+    Search("commit", "ONE LEASES=1", "STAYS"),
+    Search("commit", "DEATHS=1 LEASES=1", "NEXTLIFE"),
+    Search("ids", "", "NODOOM"),
+    Search("ids", "", "LOOKFIRST"),
+    Search("ids", "EARLIER", "NOOTHER"),
+    Search("ids", "TURNERS=1 ROUNDS=1", "NOTICE"),
+    Search("ids", "", "NOWITHDRAW"),
+    Search("ids", "PAIR", "WITHDRAWLATE"),
+    Search("ids", "DEATHS=1", "BLOCKLATE"),
+    Search("ids", "", "STAYS"),
+    Search("ids", "MESSAGES=2 LOAN ROUNDS=2", "REDEEM"),
+    Search("ids", "TURNERS=1 EARLIER ROUNDS=1", "NOGRACE"),
+    Search("ids", "TURNERS=1 TICKS=2 ROUNDS=1", "ONEGRACE"),
+    Search("ids", "TURNERS=1 EARLIER ROUNDS=1", "NOVOID"),
+    Search("ids", "TURNERS=1 ROUNDS=2", "TURNFIRST"),
+    Search("ids", "TURNERS=1 EARLIER ROUNDS=2", "EARLYEND"),
+    Search("ids", "TURNERS=1 TICKS=2 ROUNDS=1", "BEGANFIRST"),
 ]
 
 LONG = HOLD + FAULTS
@@ -160,6 +201,9 @@ _SHORT_HOLD = [
     Search("wait", ""),
     Search("wide", "DEATHS=1"),
     Search("life", ""),
+    Search("commit", "ONE DEATHS=1 LEASES=1"),
+    Search("ids", "DEATHS=1"),
+    Search("ids", "TURNERS=1 EARLIER ROUNDS=1"),
 ]
 _SHORT_FAULTS = {
     "ring": ("PLACELATE", "PLACEFIRST"),
@@ -171,6 +215,8 @@ _SHORT_FAULTS = {
     "wait": ("LOOKFIRST", "NOCHAIN"),
     "wide": ("OWNONLY", "ONEWORD"),
     "life": ("NOCOUNT", "NOLOCK"),
+    "commit": ("NODOOM", "NOGEN"),
+    "ids": ("NOWITHDRAW", "NOGRACE"),
 }
 SHORT = [each._replace(quick=True) for each in _SHORT_HOLD]
 SHORT += [each for each in FAULTS if each.fault in _SHORT_FAULTS[each.model]]
