@@ -287,7 +287,10 @@ static int go(struct commit *c)
 	}
 	for (uint32_t i = 0; i < c->n; i++) c->messages[i].seq = mqi_next_seq(h);
 	if (c->count + c->m == 0) { /* nobody receives anything, and nothing is settled */
-		if (c->unique && !mqi_block_spend(h, c->block, c->gen)) rc = MQSHM_CLOSED;
+		if (c->unique) {
+			if (mqi_block_spend(h, c->block, c->gen)) c->block = 0; /* published: to give it back would take back the ids */
+			else rc = MQSHM_CLOSED;
+		}
 		if (rc == MQSHM_OK) count_without(c);
 		give_back(c);
 		return rc;
