@@ -17,6 +17,8 @@ const unsigned pattern_names_count = sizeof pattern_names / sizeof *pattern_name
 
 static struct message pool[SUBS_MOST * CAPACITY_MOST + LOANS_MOST + 8], *unused;
 static uint64_t ids;
+#define BUNDLES (1u << 14)
+static uint32_t bundles[BUNDLES]; /* messages of each that are left */
 static uint32_t orders, turns;
 
 /* ---- messages ---- */
@@ -26,6 +28,7 @@ void model_reset(void)
 	memset(subs, 0, sizeof subs);
 	blocks_live = orders = turns = 0;
 	ids = 0;
+	memset(bundles, 0, sizeof bundles);
 	unused = NULL;
 	for (size_t i = 0; i < sizeof pool / sizeof *pool; i++) {
 		pool[i] = (struct message){.next = unused};
@@ -38,16 +41,33 @@ struct message *message_new(void)
 	struct message *m = unused;
 	must(m, "the model has no more messages");
 	unused = m->next;
-	*m = (struct message){.id = ++ids};
+	*m = (struct message){.id = ++ids, .published_ns = world_now_ns()};
+	m->text = m->id;
 	return m;
 }
 
 void message_drop(struct message *m)
 {
 	if (m->shares && --m->shares) return;
-	blocks_live -= m->block;
+	blocks_live -= m->block || (m->bundle && --bundles[m->bundle] == 0);
 	m->next = unused;
 	unused = m;
+}
+
+uint32_t bundle_new(void)
+{
+	for (uint32_t i = 1; i < BUNDLES; i++)
+		if (bundles[i] == 0) {
+			blocks_live++;
+			return i;
+		}
+	fail("the model has no more bundles");
+}
+
+void bundle_take(uint32_t bundle, struct message *m)
+{
+	m->bundle = bundle;
+	bundles[bundle]++;
 }
 
 static uint64_t word_of(uint64_t id, uint64_t i)
@@ -75,14 +95,14 @@ static bool reads(const unsigned char *data, uint64_t id, uint64_t size)
 	return size % 8 == 0 || memcmp(data + i * 8, &word, size % 8) == 0;
 }
 
-const unsigned char *text_of(uint64_t id, unsigned which)
+const unsigned char *text_of(uint64_t text, unsigned which)
 {
 	static unsigned char texts[3][4096 + 64];
 	static bool made;
 	if (!made)
 		for (unsigned i = 0; i < 3; i++) message_write(texts[i], i + 1, sizeof texts[i]);
 	made = true;
-	return texts[which] + id % 64;
+	return texts[which] + text % 64;
 }
 
 uint64_t envelope_bytes(const struct message *m)
@@ -215,6 +235,13 @@ bool time_has_come(const struct sub *s)
 	return false;
 }
 
+bool time_has_come_anywhere(void)
+{
+	bool any = false;
+	for (unsigned i = 0; i < SUBS_MOST; i++) any |= time_has_come(&subs[i]);
+	return any;
+}
+
 /* Whether its time was lost, or is another, in a death. */
 static bool in_doubt(const struct sub *s, const struct entry *e) { return e->loose || e->maybe || !s->sure; }
 
@@ -257,9 +284,17 @@ uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired)
 	return count;
 }
 
-static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t id, unsigned which, uint32_t size)
+static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t text, unsigned which, uint32_t size)
 {
-	return found_size == size && (size == 0 || memcmp(found, text_of(id, which), size) == 0);
+	return found_size == size && (size == 0 || memcmp(found, text_of(text, which), size) == 0);
+}
+
+static bool same_headers(const mqshm_delivery *d, const struct message *m)
+{
+	if (!m->letter_size) return same_text(d->headers, d->headers_size, m->text, 1, m->e.headers_size);
+	if (d->headers_size < m->letter_size || d->headers_size - m->letter_size > m->e.headers_size) return false;
+	uint32_t own = d->headers_size - m->letter_size; /* as many as make sense: ours seldom do */
+	return memcmp(d->headers, text_of(m->text, 1), own) == 0 && memcmp(d->headers + own, m->letter, m->letter_size) == 0;
 }
 
 /* By its number; by its content where the publish that made it did not return. */
@@ -268,15 +303,15 @@ static struct entry *entry_of(struct sub *s, const mqshm_delivery *d, uint64_t r
 	struct entry *e = entry_at(s, d->seq);
 	for (uint32_t i = 0; !e && i < s->used; i++) {
 		struct message *m = s->entries[i].m;
-		if (m->seq == 0 && m->size == d->size && reads(d->data, m->id, readable)) e = &s->entries[i];
+		if (m->seq == 0 && m->size == d->size && (!m->letter_size || same_headers(d, m)) && reads(d->data, m->id, readable)) e = &s->entries[i];
 	}
 	if (!e) return NULL;
 	struct message *m = e->m;
 	m->seq = d->seq;
 	must(d->size == m->size && reads(d->data, m->id, readable), "message %llu in %s is torn", (unsigned long long)d->seq, s->name);
 	must(d->ring == m->ring && d->expires_ns == m->expires_ns && d->ack_ms == m->e.ack_ms &&
-	         same_text(d->id, d->id_size, m->id, 0, m->e.id_size) && same_text(d->headers, d->headers_size, m->id, 1, m->e.headers_size) &&
-	         same_text(d->key, d->key_size, m->id, 2, m->e.key_size),
+	         same_text(d->id, d->id_size, m->text, 0, m->e.id_size) && same_headers(d, m) &&
+	         same_text(d->key, d->key_size, m->text, 2, m->e.key_size),
 	     "message %llu in %s has another envelope", (unsigned long long)d->seq, s->name);
 	return e;
 }
@@ -332,19 +367,36 @@ void refused_on_the_way(struct sub *s)
 	look_at_doubts(s);
 }
 
-unsigned mark_next(struct sub *s, bool lowest)
+bool any_certain(const struct sub *s, unsigned highest)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < s->used; i++) any |= s->entries[i].m->ring >= highest && certain(s, &s->entries[i]);
+	return any;
+}
+
+bool any_doubtful(const struct sub *s, unsigned highest)
+{
+	bool any = s->graves > 0;
+	for (uint32_t i = 0; i < s->used; i++) {
+		const struct entry *e = &s->entries[i];
+		any |= e->m->ring >= highest && claimable(e) && !e->maybe && !certain(s, e);
+	}
+	return any;
+}
+
+unsigned mark_next(struct sub *s, bool lowest, unsigned highest)
 {
 	struct entry *first = NULL;
 	unsigned marked = 0;
 	for (uint32_t i = 0; i < s->used; i++) {
 		struct entry *e = &s->entries[i];
-		if (!certain(s, e)) continue;
+		if (!certain(s, e) || e->m->ring < highest) continue;
 		bool earlier = !first || (lowest && e->m->ring != first->m->ring ? e->m->ring > first->m->ring : before(e, first));
 		if (earlier) first = e;
 	}
 	for (uint32_t i = 0; i < s->used; i++) {
 		struct entry *e = &s->entries[i];
-		if (!claimable(e)) continue;
+		if (!claimable(e) || e->m->ring < highest) continue;
 		bool peer_of_first = first && e->state == AGAIN && first->state == AGAIN && e->m->ring == first->m->ring;
 		if (certain(s, e) && e != first && !peer_of_first) continue;
 		e->maybe = true;

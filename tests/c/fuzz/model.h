@@ -13,12 +13,17 @@
 struct message {
 	struct message *next;     /* of those that are free */
 	uint64_t id;              /* content follows from it */
+	uint64_t text;            /* and from this its id, headers and key */
 	uint64_t seq;             /* 0: its publish did not return, and nobody has seen it yet */
 	uint64_t size, expires_ns;
 	uint32_t ring;            /* the one that it is in */
 	uint32_t topic, shares;   /* deliveries that are not over */
 	mqshm_envelope e;
 	bool block;               /* not in its slot */
+	uint64_t published_ns;
+	unsigned char letter[320]; /* of a dead letter: what its headers say behind those of the message */
+	uint32_t letter_size;     /* 0: it is none */
+	uint32_t bundle;          /* the block that it has with others; 0: none */
 };
 
 enum standing { WAITING, AGAIN, LATER, LEASED, HELD };
@@ -45,7 +50,9 @@ struct sub {
 	mqshm_sub_options o;
 	struct entry entries[CAPACITY_MOST + 2];
 	uint32_t used;
-	uint32_t graves;          /* slots that tombs hold, for the publish at hand */
+	uint32_t graves;          /* for the publish at hand: slots that tombs hold, */
+	uint32_t taken;           /* that it takes itself, */
+	bool doubts;              /* and whether what it drops is uncertain */
 	mqshm_sub_t *views[PEERS_MOST];
 	uint32_t held[PEERS_MOST]; /* as prefetch counts */
 };
@@ -62,8 +69,11 @@ extern const unsigned pattern_names_count;
 void model_reset(void);
 struct message *message_new(void);
 void message_drop(struct message *m);  /* one share less */
+/* Messages of one commit: their block is there until the last of them is over. */
+uint32_t bundle_new(void);
+void bundle_take(uint32_t bundle, struct message *m);
 void message_write(unsigned char *to, uint64_t id, uint64_t size);
-const unsigned char *text_of(uint64_t id, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
+const unsigned char *text_of(uint64_t text, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
 uint64_t envelope_bytes(const struct message *m);
 bool expired(const struct message *m);
 uint64_t ms_in(uint64_t ms); /* when so many have passed */
@@ -81,6 +91,7 @@ void again(struct entry *e);
 void later(struct entry *e, uint64_t ms); /* but what is over then is over at once */
 void fire(struct sub *s);    /* what is due; may leave doubts: look_at_doubts */
 bool time_has_come(const struct sub *s); /* for anything */
+bool time_has_come_anywhere(void);
 bool times_in_doubt(const struct sub *s); /* of what is due */
 /* Slots that tombs hold, and nobody frees who looks for room. `fired`: once what is due is fired. */
 uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired);
@@ -91,13 +102,17 @@ struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d);
 void nothing_came(struct sub *s);
 /* After what came, or did not: those that would be refused may have been, on the way. */
 void refused_on_the_way(struct sub *s);
-/* The next to go under drop_oldest, or for an interrupted claim: those of which one may be it. */
-unsigned mark_next(struct sub *s, bool lowest);
+/* The next to go, of rings `highest` to the last, to make room (`lowest`), or for an interrupted claim: those of which one may be it. */
+unsigned mark_next(struct sub *s, bool lowest, unsigned highest);
+/* Whether something is there that would go, and something of which it is not certain. */
+bool any_certain(const struct sub *s, unsigned highest);
+bool any_doubtful(const struct sub *s, unsigned highest);
 /* A death in the middle of a claim: each that is `maybe` is gone, or was delivered once more and given back. */
 void may_be_claimed(struct sub *s);
 /* Looks what waits, and settles every `maybe`. `h` lives. */
 void reconcile(struct sub *s, mqshm_t *h);
 void look_at_doubts(struct sub *s);
+void all_times(void); /* whatever is due anywhere is fired, by peer 0 */
 /* Compares stats and fsck with the model. */
 void account(mqshm_t *h);
 

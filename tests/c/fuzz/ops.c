@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 
-#define FUSE_MOST 400
+#include "dead.h"
+#include "known.h"
+
 #define LOOK_AGAIN_NS 1100000 /* a publisher may take it on trust for a millisecond that all slots are taken */
 
 static mqshm_topic_t *topics[PEERS_MOST][TOPICS];
@@ -146,7 +148,7 @@ static mqshm_sub_options draw_options(struct tape *t)
 	return (mqshm_sub_options){
 		.capacity = mood == CROWDED ? 130 : capacities[draw(t, sizeof capacities / sizeof *capacities)],
 		.ack = draw(t, 3),
-		.overflow = mood == CROWDED ? MQSHM_DROP_OLDEST + draw(t, 2) : draw(t, 4),
+		.overflow = mood == CROWDED ? MQSHM_DROP_OLDEST + draw(t, 3) : draw(t, 5),
 		.max_attempts = chance(t, 2) ? 0 : 1 + draw(t, 4),
 		.prefetch = chance(t, 3) ? 1 + draw(t, 5) : 0,
 		.ack_timeout_ms = 1 + draw(t, 2000),
@@ -321,6 +323,13 @@ static void do_pass(struct tape *t, unsigned peer)
 	note("%llu ms, now %llu", (unsigned long long)ns / 1000000, (unsigned long long)world_now_ms());
 }
 
+/* Long enough that an id is met again, and so short that the tables turn. */
+static uint64_t draw_window(struct tape *t)
+{
+	if (chance(t, 4)) return 0;
+	return 1 + draw(t, chance(t, 4) ? 50 : 20000);
+}
+
 static void do_configure(struct tape *t, unsigned peer)
 {
 	mqshm_config now, read;
@@ -329,6 +338,9 @@ static void do_configure(struct tape *t, unsigned peer)
 	now.message_ttl_ms = chance(t, 3) ? 1 + draw(t, 5000) : 0;
 	now.enable_priority_queue = !chance(t, 4);
 	now.max_message_size = chance(t, 3) ? 1 + draw(t, 10000) : 0;
+	if (chance(t, 2)) now.dedup_window_ms = draw_window(t);
+	if (chance(t, 3)) draw_dead_topic(t, &now);
+	if (now.dedup_window_ms != config.dedup_window_ms) known_window_ends();
 	must(mqshm_config_set(peers[peer], &now) == MQSHM_OK, "config: %s", mqshm_reason());
 	must(mqshm_config_get(peers[0], &read) == MQSHM_OK && memcmp(&read, &now, sizeof now) == 0, "a peer has another configuration");
 	config = now;
@@ -385,7 +397,7 @@ static const struct verb {
 	{"publish", 300, do_publish},         {"publish batch", 40, do_publish_batch}, {"loan", 60, do_loan},
 	{"receive", 250, do_receive},         {"receive batch", 40, do_receive_batch}, {"settle", 300, do_settle},
 	{"ack batch", 30, do_ack_batch},      {"find held", 10, do_find_held},         {"wait", 20, do_wait},
-	{"purge", 3, do_purge},               {"subscribe", 8, do_subscribe},          {"open", 16, do_open},
+	{"commit", 60, do_commit},            {"purge", 3, do_purge},               {"subscribe", 8, do_subscribe},          {"open", 16, do_open},
 	{"close", 4, do_close},               {"delete", 3, do_delete},                {"leave", 4, do_leave},
 	{"tick", 20, do_tick},                {"time", 60, do_pass},                   {"configure", 4, do_configure},
 	{"account", 10, do_account},          {"topic", 6, do_topic},
@@ -416,8 +428,10 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 	mood = draw(t, MOODS);
 	memset(topics, 0, sizeof topics);
 	memset(peers, 0, sizeof peers);
-	config = (mqshm_config){.default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};
+	known_reset();
+	config = (mqshm_config){.dedup_window_ms = draw_window(t), .default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};
 	if (chance(t, 4)) config.max_memory_usage = (2ull + draw(t, 4)) << 20;
+	draw_dead_topic(t, &config);
 	world_open(&config);
 	do_attach(t, 0);
 	must(peers[0], "the first peer does not fit");

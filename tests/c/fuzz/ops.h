@@ -8,7 +8,7 @@
 /* One broker from its making to its end: up to `most` operations, or until the tape is over. How many there were. */
 uint64_t ops_run(struct tape *t, uint64_t most);
 
-/* ---- between ops.c, ops_publish.c and ops_receive.c ---- */
+/* ---- between the files of operations ---- */
 
 struct lease {
 	mqshm_delivery d;
@@ -30,6 +30,7 @@ struct loan {
 extern struct loan loans[LOANS_MOST];
 extern unsigned loan_count;
 
+#define FUSE_MOST 400 /* accesses to shared memory */
 /* An operation that may die: fuse 0 for one that does not. */
 uint32_t draw_fuse(struct tape *t, unsigned peer);
 /* `peer` has died in the middle of something, which the model has been told: others repair, then all is looked at.
@@ -37,13 +38,18 @@ uint32_t draw_fuse(struct tape *t, unsigned peer);
 void bury(struct tape *t, unsigned peer, bool fired);
 void tick(mqshm_t *h);
 void look_at_all_doubts(void);
-void all_times(void); /* whatever is due anywhere is fired, by peer 0 */
 mqshm_topic_t *topic_of(unsigned peer, uint32_t topic);
 struct sub *draw_view(struct tape *t, unsigned peer); /* an open subscription that the peer has a view of, or NULL */
+
+void draw_envelope(struct tape *t, struct message *m);
+bool is_too_large(const struct message *m);
+struct entry *entry_of_lease(const struct lease *l); /* NULL: it is over */
+void unhold(const struct lease *l); /* one less towards the prefetch */
 
 void do_publish(struct tape *t, unsigned peer);
 void do_publish_batch(struct tape *t, unsigned peer);
 void do_loan(struct tape *t, unsigned peer);
+void do_commit(struct tape *t, unsigned peer);
 void do_receive(struct tape *t, unsigned peer);
 void do_receive_batch(struct tape *t, unsigned peer);
 void do_settle(struct tape *t, unsigned peer);
