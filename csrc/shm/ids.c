@@ -2,6 +2,7 @@
 
 #include "os/siphash.h"
 #include "shm/block.h"
+#include "shm/config.h"
 #include "shm/grace.h"
 #include "shm/reach.h"
 
@@ -166,14 +167,16 @@ static bool all_idle(struct mqshm *h, uint64_t now)
 	return idle;
 }
 
-/* Under the control lock. */
-static void turn(struct mqshm *h, uint64_t window_ms)
+/* Under the control lock, so that nobody changes the window: the caller's may be of before it became longer. */
+static void turn(struct mqshm *h)
 {
 	struct header_shm *hdr = h->hdr;
-	uint64_t word = mqi_ids_word(h), began = mqi_load_rlx(&hdr->ids_began_ms), now = mqi_boot_ms();
+	mqshm_config config;
+	uint64_t version, word = mqi_ids_word(h), began = mqi_load_rlx(&hdr->ids_began_ms), now = mqi_boot_ms();
+	if (!mqi_config_load(hdr, &config, &version)) return;
 	if (began == MQI_NEVER_MS) mqi_store_rlx(&hdr->ids_began_ms, now); /* one died when it had turned */
 	if (!(word & VOID)) {
-		if (began == MQI_NEVER_MS || now < began + window_ms) return;
+		if (began == MQI_NEVER_MS || now < began + config.dedup_window_ms) return;
 		if (!all_idle(h, now)) return; /* who added to it is decided: what is void nobody dooms any more */
 		word = (word + NEXT) | VOID;
 		mqi_store_rel(&hdr->ids, word);
@@ -194,7 +197,7 @@ void mqi_ids_turn(struct mqshm *h, uint64_t window_ms)
 	if (began != MQI_NEVER_MS && now < began + window_ms && !(mqi_ids_word(h) & VOID)) return;
 	h->ids_again_ms = now + AGAIN_MS;
 	if (!mqi_control_try(h)) return;
-	turn(h, window_ms);
+	turn(h);
 	mqi_control_unlock(h);
 }
 
