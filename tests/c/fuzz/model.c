@@ -39,6 +39,7 @@ struct message *message_new(void)
 	must(m, "the model has no more messages");
 	unused = m->next;
 	*m = (struct message){.id = ++ids};
+	m->text = m->id;
 	return m;
 }
 
@@ -75,14 +76,14 @@ static bool reads(const unsigned char *data, uint64_t id, uint64_t size)
 	return size % 8 == 0 || memcmp(data + i * 8, &word, size % 8) == 0;
 }
 
-const unsigned char *text_of(uint64_t id, unsigned which)
+const unsigned char *text_of(uint64_t text, unsigned which)
 {
 	static unsigned char texts[3][4096 + 64];
 	static bool made;
 	if (!made)
 		for (unsigned i = 0; i < 3; i++) message_write(texts[i], i + 1, sizeof texts[i]);
 	made = true;
-	return texts[which] + id % 64;
+	return texts[which] + text % 64;
 }
 
 uint64_t envelope_bytes(const struct message *m)
@@ -257,9 +258,9 @@ uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired)
 	return count;
 }
 
-static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t id, unsigned which, uint32_t size)
+static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t text, unsigned which, uint32_t size)
 {
-	return found_size == size && (size == 0 || memcmp(found, text_of(id, which), size) == 0);
+	return found_size == size && (size == 0 || memcmp(found, text_of(text, which), size) == 0);
 }
 
 /* By its number; by its content where the publish that made it did not return. */
@@ -275,8 +276,8 @@ static struct entry *entry_of(struct sub *s, const mqshm_delivery *d, uint64_t r
 	m->seq = d->seq;
 	must(d->size == m->size && reads(d->data, m->id, readable), "message %llu in %s is torn", (unsigned long long)d->seq, s->name);
 	must(d->ring == m->ring && d->expires_ns == m->expires_ns && d->ack_ms == m->e.ack_ms &&
-	         same_text(d->id, d->id_size, m->id, 0, m->e.id_size) && same_text(d->headers, d->headers_size, m->id, 1, m->e.headers_size) &&
-	         same_text(d->key, d->key_size, m->id, 2, m->e.key_size),
+	         same_text(d->id, d->id_size, m->text, 0, m->e.id_size) && same_text(d->headers, d->headers_size, m->text, 1, m->e.headers_size) &&
+	         same_text(d->key, d->key_size, m->text, 2, m->e.key_size),
 	     "message %llu in %s has another envelope", (unsigned long long)d->seq, s->name);
 	return e;
 }

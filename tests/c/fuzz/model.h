@@ -13,6 +13,7 @@
 struct message {
 	struct message *next;     /* of those that are free */
 	uint64_t id;              /* content follows from it */
+	uint64_t text;            /* and from this its id, headers and key */
 	uint64_t seq;             /* 0: its publish did not return, and nobody has seen it yet */
 	uint64_t size, expires_ns;
 	uint32_t ring;            /* the one that it is in */
@@ -63,7 +64,7 @@ void model_reset(void);
 struct message *message_new(void);
 void message_drop(struct message *m);  /* one share less */
 void message_write(unsigned char *to, uint64_t id, uint64_t size);
-const unsigned char *text_of(uint64_t id, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
+const unsigned char *text_of(uint64_t text, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
 uint64_t envelope_bytes(const struct message *m);
 bool expired(const struct message *m);
 uint64_t ms_in(uint64_t ms); /* when so many have passed */

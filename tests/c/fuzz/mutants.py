@@ -48,6 +48,27 @@ MUTANTS = [
         "fuzz_ops_lf",
     ),
     Mutant(
+        "an id that was given back counts as published",
+        "shm/ids.c",
+        "\t\tmqi_store_rel(&e->state, ID_WITHDRAWN);",
+        "",
+        "fuzz_ops",
+    ),
+    Mutant(
+        "ids are forgotten by a window that is not any more",
+        "shm/ids.c",
+        "now < began + config.dedup_window_ms) return;",
+        "now < began + h->dedup_window_ms) return;",
+        "fuzz_ops",
+    ),
+    Mutant(
+        "what is known is looked for in one table only",
+        "shm/ids.c",
+        "if (rc == MQSHM_OK && !(word & VOID)) rc = search_all(h, other(word), &s);\n\treturn rc;\n}\n\n/* A death",
+        "return rc;\n}\n\n/* A death",
+        "fuzz_ops",
+    ),
+    Mutant(
         "a slot's payload in the slot may have any size",
         "flow/receive.c",
         "if (out->size > MQI_INLINE) return false;",

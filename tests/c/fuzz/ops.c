@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "known.h"
+
 #define FUSE_MOST 400
 #define LOOK_AGAIN_NS 1100000 /* a publisher may take it on trust for a millisecond that all slots are taken */
 
@@ -321,6 +323,13 @@ static void do_pass(struct tape *t, unsigned peer)
 	note("%llu ms, now %llu", (unsigned long long)ns / 1000000, (unsigned long long)world_now_ms());
 }
 
+/* Long enough that an id is met again, and so short that the tables turn. */
+static uint64_t draw_window(struct tape *t)
+{
+	if (chance(t, 4)) return 0;
+	return 1 + draw(t, chance(t, 4) ? 50 : 20000);
+}
+
 static void do_configure(struct tape *t, unsigned peer)
 {
 	mqshm_config now, read;
@@ -329,6 +338,8 @@ static void do_configure(struct tape *t, unsigned peer)
 	now.message_ttl_ms = chance(t, 3) ? 1 + draw(t, 5000) : 0;
 	now.enable_priority_queue = !chance(t, 4);
 	now.max_message_size = chance(t, 3) ? 1 + draw(t, 10000) : 0;
+	if (chance(t, 2)) now.dedup_window_ms = draw_window(t);
+	if (now.dedup_window_ms != config.dedup_window_ms) known_window_ends();
 	must(mqshm_config_set(peers[peer], &now) == MQSHM_OK, "config: %s", mqshm_reason());
 	must(mqshm_config_get(peers[0], &read) == MQSHM_OK && memcmp(&read, &now, sizeof now) == 0, "a peer has another configuration");
 	config = now;
@@ -416,7 +427,8 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 	mood = draw(t, MOODS);
 	memset(topics, 0, sizeof topics);
 	memset(peers, 0, sizeof peers);
-	config = (mqshm_config){.default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};
+	known_reset();
+	config = (mqshm_config){.dedup_window_ms = draw_window(t), .default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};
 	if (chance(t, 4)) config.max_memory_usage = (2ull + draw(t, 4)) << 20;
 	world_open(&config);
 	do_attach(t, 0);

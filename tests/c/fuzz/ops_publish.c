@@ -1,4 +1,5 @@
 /* The way in. */
+#include "known.h"
 #include "ops.h"
 
 struct loan loans[LOANS_MOST];
@@ -42,12 +43,15 @@ static void draw_envelope(struct tape *t, struct message *m)
 	if (kind % 11 == 0) m->e.key_size = 1 + draw(t, 40);
 	if (kind % 9 == 0) m->e.ack_ms = 1 + draw(t, 3000);
 	if (kind % 10 == 0) m->e.expires_ns = chance(t, 4) ? UINT64_MAX : world_now_ns() + draw(t, 4000) * 1000000ull;
-	m->e.id = m->e.id_size ? text_of(m->id, 0) : NULL;
-	m->e.headers = m->e.headers_size ? text_of(m->id, 1) : NULL;
-	m->e.key = m->e.key_size ? text_of(m->id, 2) : NULL;
+	if (chance(t, 4)) draw_unique(t, m);
+	m->e.id = m->e.id_size ? text_of(m->text, 0) : NULL;
+	m->e.headers = m->e.headers_size ? text_of(m->text, 1) : NULL;
+	m->e.key = m->e.key_size ? text_of(m->text, 2) : NULL;
 	if (m->e.expires_ns != UINT64_MAX)
 		m->expires_ns = m->e.expires_ns || !config.message_ttl_ms ? m->e.expires_ns : world_now_ns() + config.message_ttl_ms * 1000000;
 }
+
+static bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
 
 static bool is_full(const struct sub *s) { return s->used + s->graves >= s->o.capacity; }
 
@@ -98,7 +102,7 @@ static unsigned entered(struct message *m, struct sub *const *to, unsigned n)
 static void begin(struct message *m, unsigned n)
 {
 	m->shares = 1;
-	m->block = n > 1 || (n == 1 && m->size + envelope_bytes(m) > MQI_INLINE);
+	m->block = n > 1 || is_unique(m) || (n == 1 && m->size + envelope_bytes(m) > MQI_INLINE);
 	blocks_live += m->block;
 }
 
@@ -133,7 +137,8 @@ static struct room look_for_room(struct sub *const *to, unsigned n)
 static void died_publishing(struct tape *t, unsigned peer, struct message *m, struct sub *const *to, unsigned n, struct room room)
 {
 	for (unsigned i = 0; i < n; i++) may_be_claimed(to[i]);
-	unsigned in = room.fails == 1 ? 0 : entered(m, to, n), there = 0, asked = 0;
+	bool fails = room.fails == 1 || known(m) == 1 || is_too_large(m);
+	unsigned in = fails ? 0 : entered(m, to, n), there = 0, asked = 0;
 	struct sub *entered_in[SUBS_MOST];
 	for (unsigned i = 0; i < n; i++) {
 		struct entry *e = entry_at(to[i], 0);
@@ -154,16 +159,20 @@ static void died_publishing(struct tape *t, unsigned peer, struct message *m, st
 		}
 	}
 	must(there == 0 || there == asked, "a message whose publisher died reached %u of %u subscriptions", there, asked);
+	if (!fails && (asked == 0 || expired(m))) known_perhaps(m);
+	else if (there) known_published(m);
 	message_drop(m);
 }
-
-static bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
 
 static void not_published(struct message *m, int rc, struct sub *const *to, unsigned n, struct room room)
 {
 	note("%llu bytes to %u, ring %u, delay %u: %d", (unsigned long long)m->size, n, m->ring, m->e.delay_ms, rc);
 	if (is_too_large(m)) must(rc == MQSHM_TOO_LARGE, "a payload over the limit: %d", rc);
-	else {
+	else if (rc == MQSHM_DUPLICATE) {
+		must(known(m), "an id was refused that was not published within %llu ms", (unsigned long long)config.dedup_window_ms);
+		known_refused(m);
+	} else {
+		must(known(m) != 1, "an id that was published is not refused: %d, %s", rc, mqshm_reason());
 		must((rc == MQSHM_FULL && room.fails) || (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "publish: %d, %s", rc,
 		     mqshm_reason());
 	}
@@ -183,6 +192,8 @@ static void published(struct publishing *p, int rc, struct sub *const *to, unsig
 	note("%llu, %llu bytes to %u, ring %u, delay %u", (unsigned long long)p->seq, (unsigned long long)m->size, n, m->ring, m->e.delay_ms);
 	must(room.fails != 1, "a publish went through although there was no room");
 	must(!is_too_large(m), "a payload over the limit went through");
+	must(known(m) != 1, "an id was published twice within %llu ms", (unsigned long long)config.dedup_window_ms);
+	known_published(m);
 	m->seq = p->seq;
 	entered(m, to, n);
 	if (room.dropped) settle_drops(to, n);
@@ -347,9 +358,6 @@ void do_loan(struct tape *t, unsigned peer)
 	m->size = loans[i].core.size;
 	draw_envelope(t, m);
 	m->id = loans[i].id;
-	m->e.id = m->e.id_size ? text_of(m->id, 0) : NULL;
-	m->e.headers = m->e.headers_size ? text_of(m->id, 1) : NULL;
-	m->e.key = m->e.key_size ? text_of(m->id, 2) : NULL;
 	struct publishing p = {.h = peers[peer], .topic = topic_of(peer, m->topic), .m = m, .loan = &loans[i].core};
 	unsigned n = receivers(m->topic, to);
 	m->shares = 1;
