@@ -333,19 +333,36 @@ void refused_on_the_way(struct sub *s)
 	look_at_doubts(s);
 }
 
-unsigned mark_next(struct sub *s, bool lowest)
+bool any_certain(const struct sub *s, unsigned highest)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < s->used; i++) any |= s->entries[i].m->ring >= highest && certain(s, &s->entries[i]);
+	return any;
+}
+
+bool any_doubtful(const struct sub *s, unsigned highest)
+{
+	bool any = s->graves > 0;
+	for (uint32_t i = 0; i < s->used; i++) {
+		const struct entry *e = &s->entries[i];
+		any |= e->m->ring >= highest && claimable(e) && !e->maybe && !certain(s, e);
+	}
+	return any;
+}
+
+unsigned mark_next(struct sub *s, bool lowest, unsigned highest)
 {
 	struct entry *first = NULL;
 	unsigned marked = 0;
 	for (uint32_t i = 0; i < s->used; i++) {
 		struct entry *e = &s->entries[i];
-		if (!certain(s, e)) continue;
+		if (!certain(s, e) || e->m->ring < highest) continue;
 		bool earlier = !first || (lowest && e->m->ring != first->m->ring ? e->m->ring > first->m->ring : before(e, first));
 		if (earlier) first = e;
 	}
 	for (uint32_t i = 0; i < s->used; i++) {
 		struct entry *e = &s->entries[i];
-		if (!claimable(e)) continue;
+		if (!claimable(e) || e->m->ring < highest) continue;
 		bool peer_of_first = first && e->state == AGAIN && first->state == AGAIN && e->m->ring == first->m->ring;
 		if (certain(s, e) && e != first && !peer_of_first) continue;
 		e->maybe = true;

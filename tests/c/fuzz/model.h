@@ -46,7 +46,9 @@ struct sub {
 	mqshm_sub_options o;
 	struct entry entries[CAPACITY_MOST + 2];
 	uint32_t used;
-	uint32_t graves;          /* slots that tombs hold, for the publish at hand */
+	uint32_t graves;          /* for the publish at hand: slots that tombs hold, */
+	uint32_t taken;           /* that it takes itself, */
+	bool doubts;              /* and whether what it drops is uncertain */
 	mqshm_sub_t *views[PEERS_MOST];
 	uint32_t held[PEERS_MOST]; /* as prefetch counts */
 };
@@ -92,13 +94,17 @@ struct entry *came_out(struct sub *s, unsigned peer, const mqshm_delivery *d);
 void nothing_came(struct sub *s);
 /* After what came, or did not: those that would be refused may have been, on the way. */
 void refused_on_the_way(struct sub *s);
-/* The next to go under drop_oldest, or for an interrupted claim: those of which one may be it. */
-unsigned mark_next(struct sub *s, bool lowest);
+/* The next to go, of rings `highest` to the last, to make room (`lowest`), or for an interrupted claim: those of which one may be it. */
+unsigned mark_next(struct sub *s, bool lowest, unsigned highest);
+/* Whether something is there that would go, and something of which it is not certain. */
+bool any_certain(const struct sub *s, unsigned highest);
+bool any_doubtful(const struct sub *s, unsigned highest);
 /* A death in the middle of a claim: each that is `maybe` is gone, or was delivered once more and given back. */
 void may_be_claimed(struct sub *s);
 /* Looks what waits, and settles every `maybe`. `h` lives. */
 void reconcile(struct sub *s, mqshm_t *h);
 void look_at_doubts(struct sub *s);
+void all_times(void); /* whatever is due anywhere is fired, by peer 0 */
 /* Compares stats and fsck with the model. */
 void account(mqshm_t *h);
 

@@ -69,6 +69,20 @@ MUTANTS = [
         "fuzz_ops",
     ),
     Mutant(
+        "drop_lowest drops what is above the new message",
+        "flow/publish.c",
+        "unsigned highest = s->overflow == MQSHM_DROP_LOWEST ? m->ring : 0;",
+        "unsigned highest = 0;",
+        "fuzz_ops",
+    ),
+    Mutant(
+        "drop_lowest keeps the new message out where one of its priority waits",
+        "flow/publish.c",
+        "unsigned highest = s->overflow == MQSHM_DROP_LOWEST ? m->ring : 0;",
+        "unsigned highest = s->overflow == MQSHM_DROP_LOWEST ? m->ring + 1 : 0;",
+        "fuzz_ops",
+    ),
+    Mutant(
         "a slot's payload in the slot may have any size",
         "flow/receive.c",
         "if (out->size > MQI_INLINE) return false;",

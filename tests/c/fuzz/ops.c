@@ -148,7 +148,7 @@ static mqshm_sub_options draw_options(struct tape *t)
 	return (mqshm_sub_options){
 		.capacity = mood == CROWDED ? 130 : capacities[draw(t, sizeof capacities / sizeof *capacities)],
 		.ack = draw(t, 3),
-		.overflow = mood == CROWDED ? MQSHM_DROP_OLDEST + draw(t, 2) : draw(t, 4),
+		.overflow = mood == CROWDED ? MQSHM_DROP_OLDEST + draw(t, 3) : draw(t, 5),
 		.max_attempts = chance(t, 2) ? 0 : 1 + draw(t, 4),
 		.prefetch = chance(t, 3) ? 1 + draw(t, 5) : 0,
 		.ack_timeout_ms = 1 + draw(t, 2000),

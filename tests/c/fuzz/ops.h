@@ -37,7 +37,6 @@ uint32_t draw_fuse(struct tape *t, unsigned peer);
 void bury(struct tape *t, unsigned peer, bool fired);
 void tick(mqshm_t *h);
 void look_at_all_doubts(void);
-void all_times(void); /* whatever is due anywhere is fired, by peer 0 */
 mqshm_topic_t *topic_of(unsigned peer, uint32_t topic);
 struct sub *draw_view(struct tape *t, unsigned peer); /* an open subscription that the peer has a view of, or NULL */
 

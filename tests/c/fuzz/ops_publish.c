@@ -1,6 +1,7 @@
 /* The way in. */
 #include "known.h"
 #include "ops.h"
+#include "room.h"
 
 struct loan loans[LOANS_MOST];
 unsigned loan_count;
@@ -53,52 +54,6 @@ static void draw_envelope(struct tape *t, struct message *m)
 
 static bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
 
-static bool is_full(const struct sub *s) { return s->used + s->graves >= s->o.capacity; }
-
-/* Whether the publish must fail (1), must not (0), or may (-1: what could be dropped is not certain). */
-static int fails_for_room(struct sub *const *to, unsigned n)
-{
-	int fails = 0;
-	for (unsigned i = 0; i < n; i++) {
-		if (!is_full(to[i]) || to[i]->o.overflow == MQSHM_DROP_NEW) continue;
-		if (to[i]->o.overflow != MQSHM_DROP_OLDEST) return 1;
-		bool any = false;
-		for (uint32_t k = 0; k < to[i]->used; k++) any |= to[i]->entries[k].state <= AGAIN;
-		if (!any) return 1;
-		for (uint32_t k = 0; k < to[i]->used && !fails; k++)
-			if (to[i]->entries[k].loose || to[i]->entries[k].maybe || !to[i]->sure) fails = -1;
-	}
-	return fails;
-}
-
-/* A publish, done or not, may have dropped what it made room with. Whether that must be looked at. */
-static bool may_have_dropped(struct sub *const *to, unsigned n)
-{
-	bool any = false;
-	for (unsigned i = 0; i < n; i++)
-		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_OLDEST) any |= mark_next(to[i], true) > 0;
-	return any;
-}
-
-static void settle_drops(struct sub *const *to, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (to[i]->o.overflow == MQSHM_DROP_OLDEST) reconcile(to[i], peers[0]);
-}
-
-/* The message enters the model where it did the broker; m's own share is the caller's. */
-static unsigned entered(struct message *m, struct sub *const *to, unsigned n)
-{
-	unsigned in = 0;
-	for (unsigned i = 0; i < n; i++) {
-		if (is_full(to[i]) && to[i]->o.overflow == MQSHM_DROP_NEW) continue;
-		struct entry *e = enter(to[i], m);
-		if (m->e.delay_ms) later(e, m->e.delay_ms);
-		in++;
-	}
-	return in;
-}
-
 static void begin(struct message *m, unsigned n)
 {
 	m->shares = 1;
@@ -106,48 +61,23 @@ static void begin(struct message *m, unsigned n)
 	blocks_live += m->block;
 }
 
-struct room {
-	bool came;    /* something was due, which is fired on the way, or not: all of it is, afterwards */
-	bool dropped; /* perhaps something was */
-	int fails;    /* as of fails_for_room */
-};
-
-/* Before a publish: a full subscription looks first for what is due in it. */
-static struct room look_for_room(struct sub *const *to, unsigned n)
-{
-	struct room room = {0};
-	bool doubts = false;
-	for (unsigned i = 0; i < n; i++) doubts |= times_in_doubt(to[i]);
-	if (doubts) all_times();
-	for (unsigned i = 0; i < n; i++) {
-		struct sub *s = to[i];
-		s->graves = tombs(s, peers[0], false);
-		if (!time_has_come(s)) continue;
-		room.came = true;
-		if (!is_full(s)) continue;
-		fire(s);
-		s->graves = tombs(s, peers[0], true);
-	}
-	room.fails = fails_for_room(to, n);
-	room.dropped = may_have_dropped(to, n);
-	return room;
-}
-
 /* All of its receivers or none: what the survivors find decides. Those that die with it are not asked. */
-static void died_publishing(struct tape *t, unsigned peer, struct message *m, struct sub *const *to, unsigned n, struct room room)
+static void died_publishing(struct tape *t, unsigned peer, const struct want *w, struct room room)
 {
-	for (unsigned i = 0; i < n; i++) may_be_claimed(to[i]);
+	struct message *m = w->m;
 	bool fails = room.fails == 1 || known(m) == 1 || is_too_large(m);
-	unsigned in = fails ? 0 : entered(m, to, n), there = 0, asked = 0;
+	unsigned there = 0, asked = 0;
 	struct sub *entered_in[SUBS_MOST];
-	for (unsigned i = 0; i < n; i++) {
-		struct entry *e = entry_at(to[i], 0);
-		if (!e || e->m != m) continue;
+	for (unsigned i = 0; i < w->n; i++) may_be_claimed(w->to[i]);
+	if (!fails) entered(w);
+	for (unsigned i = 0; i < w->n && !fails; i++) {
+		struct entry *e = w->in[i] ? entry_at(w->to[i], 0) : NULL;
+		if (!e) continue;
+		must(e->m == m, "the model is wrong");
 		e->loose = e->maybe = true;
 		e->state = AGAIN;
-		entered_in[asked++] = to[i];
+		if (w->in[i] > 0) entered_in[asked++] = w->to[i];
 	}
-	must(asked == in, "the model is wrong");
 	bury(t, peer, room.came);
 	for (unsigned i = 0; i < asked; i++) {
 		bool is = false;
@@ -164,9 +94,10 @@ static void died_publishing(struct tape *t, unsigned peer, struct message *m, st
 	message_drop(m);
 }
 
-static void not_published(struct message *m, int rc, struct sub *const *to, unsigned n, struct room room)
+static void not_published(const struct want *w, int rc, struct room room)
 {
-	note("%llu bytes to %u, ring %u, delay %u: %d", (unsigned long long)m->size, n, m->ring, m->e.delay_ms, rc);
+	struct message *m = w->m;
+	note("%llu bytes to %u, ring %u, delay %u: %d", (unsigned long long)m->size, w->n, m->ring, m->e.delay_ms, rc);
 	if (is_too_large(m)) must(rc == MQSHM_TOO_LARGE, "a payload over the limit: %d", rc);
 	else if (rc == MQSHM_DUPLICATE) {
 		must(known(m), "an id was refused that was not published within %llu ms", (unsigned long long)config.dedup_window_ms);
@@ -176,29 +107,30 @@ static void not_published(struct message *m, int rc, struct sub *const *to, unsi
 		must((rc == MQSHM_FULL && room.fails) || (rc == MQSHM_NO_MEMORY && config.max_memory_usage), "publish: %d, %s", rc,
 		     mqshm_reason());
 	}
-	if (room.dropped) settle_drops(to, n);
+	if (room.dropped) settle_drops(w);
 	message_drop(m);
 }
 
-static void published(struct publishing *p, int rc, struct sub *const *to, unsigned n, struct room room)
+static void published(const struct want *w, int rc, uint64_t seq, struct room room)
 {
-	struct message *m = p->m;
+	struct message *m = w->m;
 	if (room.came) tick(peers[0]);
 	if (rc != MQSHM_OK) {
-		not_published(m, rc, to, n, room);
+		not_published(w, rc, room);
 		if (room.came) look_at_all_doubts();
 		return;
 	}
-	note("%llu, %llu bytes to %u, ring %u, delay %u", (unsigned long long)p->seq, (unsigned long long)m->size, n, m->ring, m->e.delay_ms);
+	note("%llu, %llu bytes to %u, ring %u, delay %u", (unsigned long long)seq, (unsigned long long)m->size, w->n, m->ring, m->e.delay_ms);
 	must(room.fails != 1, "a publish went through although there was no room");
 	must(!is_too_large(m), "a payload over the limit went through");
 	must(known(m) != 1, "an id was published twice within %llu ms", (unsigned long long)config.dedup_window_ms);
 	known_published(m);
-	m->seq = p->seq;
-	entered(m, to, n);
-	if (room.dropped) settle_drops(to, n);
+	m->seq = seq;
+	entered(w);
+	if (room.dropped) settle_drops(w);
 	if (room.came) look_at_all_doubts();
-	for (unsigned i = 0; i < n; i++) must(to[i]->used <= to[i]->o.capacity, "%s holds %u of %u", to[i]->name, to[i]->used, to[i]->o.capacity);
+	for (unsigned i = 0; i < w->n; i++)
+		must(w->to[i]->used <= w->to[i]->o.capacity, "%s holds %u of %u", w->to[i]->name, w->to[i]->used, w->to[i]->o.capacity);
 	message_drop(m);
 }
 
@@ -213,27 +145,26 @@ static void wait_room(struct tape *t, struct publishing *p)
 
 void do_publish(struct tape *t, unsigned peer)
 {
-	struct sub *to[SUBS_MOST];
 	struct message *m = message_new();
 	m->topic = draw(t, TOPICS);
 	m->size = draw_size(t);
 	draw_envelope(t, m);
 	struct publishing p = {.h = peers[peer], .topic = topic_of(peer, m->topic), .m = m};
-	unsigned n = receivers(m->topic, to);
+	struct want w = wanted(m);
 	int rc;
-	begin(m, n);
+	begin(m, w.n);
 	if (!p.topic) {
 		message_drop(m);
 		return;
 	}
-	struct room room = look_for_room(to, n);
+	struct room room = look_for_room(&w);
 	message_write(payload, m->id, m->size);
 	if (!survives(p.h, draw_fuse(t, peer), call_publish, &p, &rc)) {
-		died_publishing(t, peer, m, to, n, room);
+		died_publishing(t, peer, &w, room);
 		return;
 	}
 	if ((rc == MQSHM_FULL || rc == MQSHM_NO_MEMORY) && chance(t, 4)) wait_room(t, &p);
-	published(&p, rc, to, n, room);
+	published(&w, rc, p.seq, room);
 }
 
 struct batch {
@@ -259,17 +190,18 @@ void do_publish_batch(struct tape *t, unsigned peer)
 	const void *data[BATCH_MOST];
 	const mqshm_envelope *e[BATCH_MOST];
 	uint64_t sizes[BATCH_MOST], seqs[BATCH_MOST];
-	struct sub *to[SUBS_MOST];
+	struct want w = {.n = receivers(topic, w.to)};
 	unsigned char *at = payload;
-	unsigned n = receivers(topic, to);
 	mqshm_topic_t *opened = topic_of(peer, topic);
 	bool came = false;
 	if (!opened) return;
-	for (unsigned i = 0; i < n; i++) came |= time_has_come(to[i]);
+	for (unsigned i = 0; i < w.n; i++) came |= time_has_come(w.to[i]);
 	if (came) all_times(); /* what happens then on the way is looked at one by one, as is what goes where it is full */
-	for (unsigned i = 0; i < n; i++)
-		if (to[i]->o.overflow == MQSHM_DROP_OLDEST && to[i]->used + tombs(to[i], peers[0], false) + count > to[i]->o.capacity) return;
-	struct room room = look_for_room(to, n);
+	for (unsigned i = 0; i < w.n; i++) {
+		struct sub *s = w.to[i];
+		bool drops = s->o.overflow == MQSHM_DROP_OLDEST || s->o.overflow == MQSHM_DROP_LOWEST;
+		if (drops && s->used + tombs(s, peers[0], false) + count > s->o.capacity) return;
+	}
 	for (uint32_t i = 0; i < count; i++) {
 		m[i] = message_new();
 		m[i]->topic = topic;
@@ -277,7 +209,7 @@ void do_publish_batch(struct tape *t, unsigned peer)
 		draw_envelope(t, m[i]);
 		if (m[i]->expires_ns) m[i]->expires_ns = m[i]->e.expires_ns = m[i]->expires_ns + 2000000; /* not meanwhile */
 		message_write(at, m[i]->id, m[i]->size);
-		begin(m[i], n);
+		begin(m[i], w.n);
 		data[i] = at;
 		e[i] = &m[i]->e;
 		at += (sizes[i] + 7) & ~7ull;
@@ -288,16 +220,18 @@ void do_publish_batch(struct tape *t, unsigned peer)
 	must(!alive || (rc == MQSHM_OK) == (b.done == count), "a batch of %u: %d after %u", count, rc, b.done);
 	for (uint32_t i = count; i-- > b.done + 1;) message_drop(m[i]);
 	for (uint32_t i = 0; i < b.done; i++) {
-		struct publishing p = {.h = peers[peer], .m = m[i], .seq = seqs[i]};
 		must(!is_too_large(m[i]), "a payload over the limit went through");
-		room.fails = fails_for_room(to, n);
-		published(&p, MQSHM_OK, to, n, room);
+		w.m = m[i];
+		published(&w, MQSHM_OK, seqs[i], room_for_all(&w, 1));
 	}
-	room.fails = fails_for_room(to, n);
 	if (b.done == count) {
 		if (!alive) bury(t, peer, false);
-	} else if (!alive) died_publishing(t, peer, m[b.done], to, n, room);
-	else not_published(m[b.done], rc, to, n, room);
+		return;
+	}
+	w.m = m[b.done];
+	struct room room = room_for_all(&w, 1);
+	if (!alive) died_publishing(t, peer, &w, room);
+	else not_published(&w, rc, room);
 }
 
 struct lending {
@@ -352,35 +286,34 @@ void do_loan(struct tape *t, unsigned peer)
 		loans[i] = loans[--loan_count];
 		return;
 	}
-	struct sub *to[SUBS_MOST];
 	struct message *m = message_new();
 	m->topic = draw(t, TOPICS);
 	m->size = loans[i].core.size;
 	draw_envelope(t, m);
 	m->id = loans[i].id;
 	struct publishing p = {.h = peers[peer], .topic = topic_of(peer, m->topic), .m = m, .loan = &loans[i].core};
-	unsigned n = receivers(m->topic, to);
+	struct want w = wanted(m);
 	m->shares = 1;
 	if (!p.topic) {
 		message_drop(m);
 		return;
 	}
-	struct room room = look_for_room(to, n);
+	struct room room = look_for_room(&w);
 	/* The block changes hands: it counts as the message's, or is given back. */
 	if (!survives(p.h, draw_fuse(t, peer), call_publish, &p, &rc)) {
 		loans[i] = loans[--loan_count];
 		m->block = true;
-		died_publishing(t, peer, m, to, n, room);
+		died_publishing(t, peer, &w, room);
 	} else if (rc == MQSHM_TOO_LARGE) {
 		message_drop(m); /* the loan stays, with too little room for this envelope */
 		if (room.came) tick(peers[0]);
-		if (room.dropped) settle_drops(to, n);
+		if (room.dropped) settle_drops(&w);
 		look_at_all_doubts();
 	} else {
 		if (rc == MQSHM_OK) {
 			loans[i] = loans[--loan_count];
 			m->block = true;
 		}
-		published(&p, rc, to, n, room);
+		published(&w, rc, p.seq, room);
 	}
 }

@@ -35,7 +35,7 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 	bool may = may_take(s, peer);
 	if (!survives(peers[peer], draw_fuse(t, peer), max > 1 ? call_receive_batch : call_receive, &r, &rc)) {
 		if (may) fire(s);
-		if (max == 1) mark_next(s, false);
+		if (max == 1) mark_next(s, false, 0);
 		for (uint32_t i = 0; i < s->used; i++) s->entries[i].maybe |= max > 1 && s->entries[i].state <= AGAIN;
 		may_be_claimed(s);
 		bury(t, peer, true);
