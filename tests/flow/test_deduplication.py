@@ -115,6 +115,13 @@ def test_of_a_batch_what_comes_before_the_duplicate_is_in(remembering):
     assert everything(sub) == [b"1", b"2"]
 
 
+def test_a_transaction_that_nobody_receives_counts_as_published(remembering):
+    with remembering.transaction() as tx:
+        tx.publish("nobody", b"", id="a")
+    with pytest.raises(DuplicateMessage):
+        remembering.publish("nobody", b"", id="a")
+
+
 def test_a_transaction_with_one_duplicate_publishes_nothing(remembering):
     sub = remembering.subscribe("#")
     remembering.publish("t", b"1", id="a")
