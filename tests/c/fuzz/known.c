@@ -19,6 +19,11 @@ void draw_unique(struct tape *t, struct message *m)
 
 bool is_unique(const struct message *m) { return m->e.unique && m->e.id_size && config.dedup_window_ms; }
 
+bool same_id(const struct message *a, const struct message *b)
+{
+	return is_unique(a) && is_unique(b) && a->topic == b->topic && a->text == b->text;
+}
+
 static bool within(uint64_t ms) { return ms && ms + config.dedup_window_ms > world_now_ms(); }
 
 static struct record *record_of(const struct message *m) { return &records[m->topic][m->text]; }

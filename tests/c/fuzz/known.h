@@ -10,6 +10,7 @@ void known_reset(void);
 /* One of few ids, so that it is met again. */
 void draw_unique(struct tape *t, struct message *m);
 bool is_unique(const struct message *m); /* as the configuration is now */
+bool same_id(const struct message *a, const struct message *b); /* and both unique */
 /* Whether the publish must be refused (1), must not (0), or may be (-1). */
 int known(const struct message *m);
 void known_published(const struct message *m);

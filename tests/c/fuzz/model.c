@@ -17,6 +17,8 @@ const unsigned pattern_names_count = sizeof pattern_names / sizeof *pattern_name
 
 static struct message pool[SUBS_MOST * CAPACITY_MOST + LOANS_MOST + 8], *unused;
 static uint64_t ids;
+#define BUNDLES (1u << 14)
+static uint32_t bundles[BUNDLES]; /* messages of each that are left */
 static uint32_t orders, turns;
 
 /* ---- messages ---- */
@@ -26,6 +28,7 @@ void model_reset(void)
 	memset(subs, 0, sizeof subs);
 	blocks_live = orders = turns = 0;
 	ids = 0;
+	memset(bundles, 0, sizeof bundles);
 	unused = NULL;
 	for (size_t i = 0; i < sizeof pool / sizeof *pool; i++) {
 		pool[i] = (struct message){.next = unused};
@@ -46,9 +49,25 @@ struct message *message_new(void)
 void message_drop(struct message *m)
 {
 	if (m->shares && --m->shares) return;
-	blocks_live -= m->block;
+	blocks_live -= m->block || (m->bundle && --bundles[m->bundle] == 0);
 	m->next = unused;
 	unused = m;
+}
+
+uint32_t bundle_new(void)
+{
+	for (uint32_t i = 1; i < BUNDLES; i++)
+		if (bundles[i] == 0) {
+			blocks_live++;
+			return i;
+		}
+	fail("the model has no more bundles");
+}
+
+void bundle_take(uint32_t bundle, struct message *m)
+{
+	m->bundle = bundle;
+	bundles[bundle]++;
 }
 
 static uint64_t word_of(uint64_t id, uint64_t i)

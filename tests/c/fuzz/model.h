@@ -20,6 +20,7 @@ struct message {
 	uint32_t topic, shares;   /* deliveries that are not over */
 	mqshm_envelope e;
 	bool block;               /* not in its slot */
+	uint32_t bundle;          /* the block that it has with others; 0: none */
 };
 
 enum standing { WAITING, AGAIN, LATER, LEASED, HELD };
@@ -65,6 +66,9 @@ extern const unsigned pattern_names_count;
 void model_reset(void);
 struct message *message_new(void);
 void message_drop(struct message *m);  /* one share less */
+/* Messages of one commit: their block is there until the last of them is over. */
+uint32_t bundle_new(void);
+void bundle_take(uint32_t bundle, struct message *m);
 void message_write(unsigned char *to, uint64_t id, uint64_t size);
 const unsigned char *text_of(uint64_t text, unsigned which); /* id, headers or key of a message, by number 0 to 2 */
 uint64_t envelope_bytes(const struct message *m);

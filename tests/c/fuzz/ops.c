@@ -396,7 +396,7 @@ static const struct verb {
 	{"publish", 300, do_publish},         {"publish batch", 40, do_publish_batch}, {"loan", 60, do_loan},
 	{"receive", 250, do_receive},         {"receive batch", 40, do_receive_batch}, {"settle", 300, do_settle},
 	{"ack batch", 30, do_ack_batch},      {"find held", 10, do_find_held},         {"wait", 20, do_wait},
-	{"purge", 3, do_purge},               {"subscribe", 8, do_subscribe},          {"open", 16, do_open},
+	{"commit", 60, do_commit},            {"purge", 3, do_purge},               {"subscribe", 8, do_subscribe},          {"open", 16, do_open},
 	{"close", 4, do_close},               {"delete", 3, do_delete},                {"leave", 4, do_leave},
 	{"tick", 20, do_tick},                {"time", 60, do_pass},                   {"configure", 4, do_configure},
 	{"account", 10, do_account},          {"topic", 6, do_topic},

@@ -8,7 +8,7 @@
 /* One broker from its making to its end: up to `most` operations, or until the tape is over. How many there were. */
 uint64_t ops_run(struct tape *t, uint64_t most);
 
-/* ---- between ops.c, ops_publish.c and ops_receive.c ---- */
+/* ---- between the files of operations ---- */
 
 struct lease {
 	mqshm_delivery d;
@@ -40,9 +40,15 @@ void look_at_all_doubts(void);
 mqshm_topic_t *topic_of(unsigned peer, uint32_t topic);
 struct sub *draw_view(struct tape *t, unsigned peer); /* an open subscription that the peer has a view of, or NULL */
 
+void draw_envelope(struct tape *t, struct message *m);
+bool is_too_large(const struct message *m);
+struct entry *entry_of_lease(const struct lease *l); /* NULL: it is over */
+void unhold(const struct lease *l); /* one less towards the prefetch */
+
 void do_publish(struct tape *t, unsigned peer);
 void do_publish_batch(struct tape *t, unsigned peer);
 void do_loan(struct tape *t, unsigned peer);
+void do_commit(struct tape *t, unsigned peer);
 void do_receive(struct tape *t, unsigned peer);
 void do_receive_batch(struct tape *t, unsigned peer);
 void do_settle(struct tape *t, unsigned peer);

@@ -33,7 +33,7 @@ static uint64_t draw_size(struct tape *t)
 	return draw(t, most[kind % (sizeof most / sizeof *most)]);
 }
 
-static void draw_envelope(struct tape *t, struct message *m)
+void draw_envelope(struct tape *t, struct message *m)
 {
 	m->e = (mqshm_envelope){.ring = chance(t, 3) ? draw(t, MQI_PRIORITIES) : 2};
 	m->ring = config.enable_priority_queue ? m->e.ring : 2;
@@ -52,7 +52,7 @@ static void draw_envelope(struct tape *t, struct message *m)
 		m->expires_ns = m->e.expires_ns || !config.message_ttl_ms ? m->e.expires_ns : world_now_ns() + config.message_ttl_ms * 1000000;
 }
 
-static bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
+bool is_too_large(const struct message *m) { return config.max_message_size && m->size > config.max_message_size; }
 
 static void begin(struct message *m, unsigned n)
 {

@@ -92,7 +92,7 @@ static int call_settle(void *with)
 	}
 }
 
-static struct entry *entry_of_lease(const struct lease *l)
+struct entry *entry_of_lease(const struct lease *l)
 {
 	for (uint32_t i = 0; i < l->s->used; i++) {
 		struct entry *e = &l->s->entries[i];
@@ -132,7 +132,7 @@ static void settled(struct lease *l, struct entry *e, const struct settling *c)
 }
 
 /* Of a subscription that is over, and whose place another has now, nothing is held any more. */
-static void unhold(const struct lease *l)
+void unhold(const struct lease *l)
 {
 	struct sub *s = l->s;
 	if (s->open && s->life == l->life && s->held[l->peer]) s->held[l->peer]--;
