@@ -4,7 +4,6 @@
 
 #include "known.h"
 
-#define FUSE_MOST 400
 #define LOOK_AGAIN_NS 1100000 /* a publisher may take it on trust for a millisecond that all slots are taken */
 
 static mqshm_topic_t *topics[PEERS_MOST][TOPICS];

@@ -30,6 +30,7 @@ struct loan {
 extern struct loan loans[LOANS_MOST];
 extern unsigned loan_count;
 
+#define FUSE_MOST 400 /* accesses to shared memory */
 /* An operation that may die: fuse 0 for one that does not. */
 uint32_t draw_fuse(struct tape *t, unsigned peer);
 /* `peer` has died in the middle of something, which the model has been told: others repair, then all is looked at.

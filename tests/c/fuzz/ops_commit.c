@@ -38,7 +38,7 @@ struct commit {
 
 static bool draw_parts(struct tape *t, unsigned peer, struct commit *c)
 {
-	c->call.n = draw(t, PARTS_MOST + 1);
+	c->call.n = draw(t, chance(t, 3) ? PARTS_MOST + 1 : 2); /* most subscriptions are full: many parts seldom go through */
 	for (uint32_t i = 0; i < c->call.n; i++) {
 		struct message *m = message_new();
 		m->shares = 1;
@@ -195,6 +195,12 @@ static void died_committing(struct tape *t, unsigned peer, struct commit *c)
 	}
 }
 
+/* There is more in a commit for a death to come in between than in anything else. */
+static uint32_t draw_commit_fuse(struct tape *t, unsigned peer)
+{
+	return peer && chance(t, 6) ? 1 + draw(t, 1 + draw(t, FUSE_MOST)) : draw_fuse(t, peer);
+}
+
 void do_commit(struct tape *t, unsigned peer)
 {
 	struct commit c = {.call.h = peers[peer]};
@@ -206,7 +212,7 @@ void do_commit(struct tape *t, unsigned peer)
 	draw_settled(t, peer, &c);
 	foresee(&c);
 	note("%u messages, %u acks", c.call.n, c.call.m);
-	if (survives(c.call.h, draw_fuse(t, peer), call_commit, &c.call, &rc)) {
+	if (survives(c.call.h, draw_commit_fuse(t, peer), call_commit, &c.call, &rc)) {
 		note("%d", rc);
 		if (rc == MQSHM_OK) committed(&c);
 		else not_committed(&c, rc);

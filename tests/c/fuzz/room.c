@@ -77,12 +77,26 @@ struct room look_for_room(struct want *w)
 	return room;
 }
 
+/* At the limit of memory all is tried once more, and then what was dropped is free for whichever message comes first. */
+static void seat_again(struct want *w, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned k = 0; k < w[i].n; k++) {
+			struct sub *s = w[i].to[k];
+			bool lowest = s->o.overflow == MQSHM_DROP_LOWEST;
+			if (!drops_what_waits(s)) continue;
+			mark_next(s, true, lowest ? w[i].m->ring : 0);
+			if (lowest) w[i].in[k] = -1;
+		}
+}
+
 struct room room_for_all(struct want *w, unsigned count)
 {
 	struct room room = {0};
 	for (unsigned i = 0; i < count; i++)
 		for (unsigned k = 0; k < w[i].n; k++) w[i].to[k]->graves = tombs(w[i].to[k], peers[0], false);
 	seat_all(w, count, &room);
+	if (config.max_memory_usage && room.dropped && count > 1) seat_again(w, count);
 	return room;
 }
 
