@@ -108,19 +108,24 @@ static uint64_t backoff_ms(const struct mqshm_sub *s, unsigned attempt)
 	return ms < most ? ms : most;
 }
 
-/* Back to where it stands: claimable at once, or at its time. The time is written first and belongs to the generation
- * that the compare-and-swap makes. */
+static uint64_t given_back(const mqshm_delivery *d, unsigned state)
+{
+	return mqi_slot_word(state, MQI_NOBODY, mqi_slot_gen(d->word) + 1, d->attempt & MQI_ATTEMPTS_MAX);
+}
+
+/* Back to where it stands: claimable at once, or at its time, with as many attempts as the delivery says (a claim that found
+ * it worn out was none). The time is written first and belongs to the generation that the compare-and-swap makes. */
 int mqi_settle_later(mqshm_delivery *d, uint64_t ms)
 {
 	struct mqshm_sub *s = d->sub;
 	if (ms == 0) {
-		if (!mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) return lost(d);
+		if (!mqi_cas64(&s->slots[d->slot].word, d->word, given_back(d, SLOT_AGAIN))) return lost(d);
 		mqi_made_again(s, d->slot);
 		return MQSHM_OK;
 	}
 	int rc = mqi_due_prepare(s);
 	if (rc != MQSHM_OK) return rc;
-	uint64_t due = mqi_due_or_over(s, mqi_boot_ms_in(ms), d->expires_ns), later = restate(d->word, SLOT_LATER, MQI_NOBODY, 1);
+	uint64_t due = mqi_due_or_over(s, mqi_boot_ms_in(ms), d->expires_ns), later = given_back(d, SLOT_LATER);
 	if (!mqi_due_set(s, d->slot, d->word, mqi_slot_gen(later), due) || !mqi_cas64(&s->slots[d->slot].word, d->word, later)) return lost(d);
 	return MQSHM_OK;
 }
