@@ -191,6 +191,8 @@ static bool restate(mqshm_delivery *d, unsigned state)
 	return true;
 }
 
+static bool is_leased(const mqshm_delivery *d) { return mqi_slot_state(d->word) == SLOT_INFLIGHT && mqi_view_holds(d->sub); }
+
 static bool begin_settling(struct commit *c, uint32_t *begun)
 {
 	struct peer_shm *row = c->h->row;
@@ -200,7 +202,7 @@ static bool begin_settling(struct commit *c, uint32_t *begun)
 	mqi_store_rlx(&row->commit_block, c->block); /* all three before the first SETTLING, by its compare-and-swap */
 	for (*begun = 0; *begun < c->m; ++*begun) {
 		mqshm_delivery *d = c->settled[*begun];
-		if (mqi_slot_state(d->word) != SLOT_INFLIGHT || !mqi_view_holds(d->sub) || !restate(d, SLOT_SETTLING)) return false;
+		if (!is_leased(d) || !restate(d, SLOT_SETTLING)) return false;
 	}
 	return true;
 }
@@ -273,6 +275,16 @@ static int lost(const struct commit *c, uint32_t which)
 	                (unsigned long long)(which < c->m ? c->settled[which]->seq : 0));
 }
 
+/* A look before anything is reserved, and perhaps dropped for it; what is lost later is found when it begins to be settled. */
+static int look_at_leases(const struct commit *c)
+{
+	for (uint32_t i = 0; i < c->m; i++) {
+		const mqshm_delivery *d = c->settled[i];
+		if (unlikely(!is_leased(d) || mqi_load_acq(&d->sub->slots[d->slot].word) != d->word)) return lost(c, i);
+	}
+	return MQSHM_OK;
+}
+
 /* From a filled block and reserved slots on. */
 static int go(struct commit *c)
 {
@@ -326,6 +338,10 @@ int mqi_transact(struct mqshm *h, const mqshm_part *parts, uint32_t n, mqshm_del
 	c.messages = malloc((n ? n : 1) * sizeof *c.messages);
 	c.offsets = malloc((n ? n : 1) * sizeof *c.offsets);
 	int rc = c.messages && c.offsets ? prepare(&c) : no_memory();
+	if (rc == MQSHM_OK) {
+		c.failed = n;
+		rc = look_at_leases(&c);
+	}
 	struct mqi_limit limit = {.ring = MQI_PRIORITIES - 1};
 	for (uint32_t i = 0; rc == MQSHM_OK && i < n; i++) limit.ring = (unsigned)mqi_least(limit.ring, c.messages[i].ring);
 	for (unsigned round = 0; rc == MQSHM_OK; round++) {

@@ -85,7 +85,7 @@ static void foresee(struct commit *c)
 	}
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t k = 0; k < i; k++) c->twins |= same_id(c->w[i].m, c->w[k].m);
-	if (c->refused == n) c->room = room_for_all(c->w, n);
+	if (c->refused == n && !c->stale) c->room = room_for_all(c->w, n);
 }
 
 static bool must_fail(const struct commit *c) { return c->refused < c->call.n || c->room.fails == 1 || c->twins || c->stale; }
@@ -95,7 +95,7 @@ static bool must_fail(const struct commit *c) { return c->refused < c->call.n ||
 static void not_committed(struct commit *c, int rc)
 {
 	uint32_t n = c->call.n, failed = c->call.failed;
-	bool seen = c->refused < n, reserved = !seen && c->room.fails != 1;
+	bool seen = c->refused < n, reserved = !seen && !c->stale && c->room.fails != 1;
 	must(failed <= n, "commit: message %u of %u failed", failed, n);
 	switch (rc) {
 	case MQSHM_TOO_LARGE:
@@ -107,9 +107,9 @@ static void not_committed(struct commit *c, int rc)
 		must(known(c->w[failed].m), "commit: message %u was refused for its id", failed);
 		known_refused(c->w[failed].m);
 		break;
-	case MQSHM_FULL: must(!seen && c->room.fails, "commit: %s", mqshm_reason()); break;
-	case MQSHM_LEASE_LOST: must(reserved && !c->twins && c->stale && failed == n, "commit: %s", mqshm_reason()); break;
-	default: must(rc == MQSHM_NO_MEMORY && !seen && config.max_memory_usage, "commit: %d, %s", rc, mqshm_reason());
+	case MQSHM_FULL: must(!seen && !c->stale && c->room.fails, "commit: %s", mqshm_reason()); break;
+	case MQSHM_LEASE_LOST: must(!seen && c->stale && failed == n, "commit: %s", mqshm_reason()); break;
+	default: must(rc == MQSHM_NO_MEMORY && !seen && !c->stale && config.max_memory_usage, "commit: %d, %s", rc, mqshm_reason());
 	}
 }
 
@@ -204,10 +204,8 @@ static uint32_t draw_commit_fuse(struct tape *t, unsigned peer)
 void do_commit(struct tape *t, unsigned peer)
 {
 	struct commit c = {.call.h = peers[peer]};
-	bool due = false;
 	int rc;
-	for (unsigned i = 0; i < SUBS_MOST; i++) due |= time_has_come(&subs[i]);
-	if (due) all_times();
+	if (time_has_come_anywhere()) all_times();
 	if (!draw_parts(t, peer, &c)) return;
 	draw_settled(t, peer, &c);
 	foresee(&c);
