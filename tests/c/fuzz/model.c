@@ -41,7 +41,7 @@ struct message *message_new(void)
 	struct message *m = unused;
 	must(m, "the model has no more messages");
 	unused = m->next;
-	*m = (struct message){.id = ++ids};
+	*m = (struct message){.id = ++ids, .published_ns = world_now_ns()};
 	m->text = m->id;
 	return m;
 }
@@ -235,6 +235,13 @@ bool time_has_come(const struct sub *s)
 	return false;
 }
 
+bool time_has_come_anywhere(void)
+{
+	bool any = false;
+	for (unsigned i = 0; i < SUBS_MOST; i++) any |= time_has_come(&subs[i]);
+	return any;
+}
+
 /* Whether its time was lost, or is another, in a death. */
 static bool in_doubt(const struct sub *s, const struct entry *e) { return e->loose || e->maybe || !s->sure; }
 
@@ -282,20 +289,28 @@ static bool same_text(const unsigned char *found, uint32_t found_size, uint64_t 
 	return found_size == size && (size == 0 || memcmp(found, text_of(text, which), size) == 0);
 }
 
+static bool same_headers(const mqshm_delivery *d, const struct message *m)
+{
+	if (!m->letter_size) return same_text(d->headers, d->headers_size, m->text, 1, m->e.headers_size);
+	if (d->headers_size < m->letter_size || d->headers_size - m->letter_size > m->e.headers_size) return false;
+	uint32_t own = d->headers_size - m->letter_size; /* as many as make sense: ours seldom do */
+	return memcmp(d->headers, text_of(m->text, 1), own) == 0 && memcmp(d->headers + own, m->letter, m->letter_size) == 0;
+}
+
 /* By its number; by its content where the publish that made it did not return. */
 static struct entry *entry_of(struct sub *s, const mqshm_delivery *d, uint64_t readable)
 {
 	struct entry *e = entry_at(s, d->seq);
 	for (uint32_t i = 0; !e && i < s->used; i++) {
 		struct message *m = s->entries[i].m;
-		if (m->seq == 0 && m->size == d->size && reads(d->data, m->id, readable)) e = &s->entries[i];
+		if (m->seq == 0 && m->size == d->size && (!m->letter_size || same_headers(d, m)) && reads(d->data, m->id, readable)) e = &s->entries[i];
 	}
 	if (!e) return NULL;
 	struct message *m = e->m;
 	m->seq = d->seq;
 	must(d->size == m->size && reads(d->data, m->id, readable), "message %llu in %s is torn", (unsigned long long)d->seq, s->name);
 	must(d->ring == m->ring && d->expires_ns == m->expires_ns && d->ack_ms == m->e.ack_ms &&
-	         same_text(d->id, d->id_size, m->text, 0, m->e.id_size) && same_text(d->headers, d->headers_size, m->text, 1, m->e.headers_size) &&
+	         same_text(d->id, d->id_size, m->text, 0, m->e.id_size) && same_headers(d, m) &&
 	         same_text(d->key, d->key_size, m->text, 2, m->e.key_size),
 	     "message %llu in %s has another envelope", (unsigned long long)d->seq, s->name);
 	return e;

@@ -20,6 +20,9 @@ struct message {
 	uint32_t topic, shares;   /* deliveries that are not over */
 	mqshm_envelope e;
 	bool block;               /* not in its slot */
+	uint64_t published_ns;
+	unsigned char letter[320]; /* of a dead letter: what its headers say behind those of the message */
+	uint32_t letter_size;     /* 0: it is none */
 	uint32_t bundle;          /* the block that it has with others; 0: none */
 };
 
@@ -88,6 +91,7 @@ void again(struct entry *e);
 void later(struct entry *e, uint64_t ms); /* but what is over then is over at once */
 void fire(struct sub *s);    /* what is due; may leave doubts: look_at_doubts */
 bool time_has_come(const struct sub *s); /* for anything */
+bool time_has_come_anywhere(void);
 bool times_in_doubt(const struct sub *s); /* of what is due */
 /* Slots that tombs hold, and nobody frees who looks for room. `fired`: once what is due is fired. */
 uint32_t tombs(const struct sub *s, mqshm_t *h, bool fired);

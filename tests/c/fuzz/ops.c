@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "dead.h"
 #include "known.h"
 
 #define LOOK_AGAIN_NS 1100000 /* a publisher may take it on trust for a millisecond that all slots are taken */
@@ -338,6 +339,7 @@ static void do_configure(struct tape *t, unsigned peer)
 	now.enable_priority_queue = !chance(t, 4);
 	now.max_message_size = chance(t, 3) ? 1 + draw(t, 10000) : 0;
 	if (chance(t, 2)) now.dedup_window_ms = draw_window(t);
+	if (chance(t, 3)) draw_dead_topic(t, &now);
 	if (now.dedup_window_ms != config.dedup_window_ms) known_window_ends();
 	must(mqshm_config_set(peers[peer], &now) == MQSHM_OK, "config: %s", mqshm_reason());
 	must(mqshm_config_get(peers[0], &read) == MQSHM_OK && memcmp(&read, &now, sizeof now) == 0, "a peer has another configuration");
@@ -429,6 +431,7 @@ uint64_t ops_run(struct tape *t, uint64_t most)
 	known_reset();
 	config = (mqshm_config){.dedup_window_ms = draw_window(t), .default_buffer_size = 64, .enable_trie_pattern = !chance(t, 4), .enable_metrics = 1, .enable_priority_queue = 1, .spin_ns = 1000 * draw(t, 3)};
 	if (chance(t, 4)) config.max_memory_usage = (2ull + draw(t, 4)) << 20;
+	draw_dead_topic(t, &config);
 	world_open(&config);
 	do_attach(t, 0);
 	must(peers[0], "the first peer does not fit");

@@ -1,4 +1,5 @@
 /* The way out, and the end. */
+#include "dead.h"
 #include "ops.h"
 
 struct lease leases[LEASES_MOST];
@@ -33,12 +34,17 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 	if (!s || lease_count + max > LEASES_MOST) return;
 	struct receiving r = {.view = s->views[peer], .max = max};
 	bool may = may_take(s, peer);
+	if (config.dead_letter_size) {
+		if (time_has_come_anywhere()) all_times();
+		letters_begin(s);
+	}
 	if (!survives(peers[peer], draw_fuse(t, peer), max > 1 ? call_receive_batch : call_receive, &r, &rc)) {
 		if (may) fire(s);
 		if (max == 1) mark_next(s, false, 0);
 		for (uint32_t i = 0; i < s->used; i++) s->entries[i].maybe |= max > 1 && s->entries[i].state <= AGAIN;
 		may_be_claimed(s);
 		bury(t, peer, true);
+		if (config.dead_letter_size) letters_end();
 		return;
 	}
 	must(rc == MQSHM_OK || rc == MQSHM_EMPTY, "receive: %d, %s", rc, mqshm_reason());
@@ -52,6 +58,7 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 	if (r.got < max) note("no more from %s by %u", s->name, peer);
 	if (r.got < max && may_take(s, peer)) nothing_came(s);
 	refused_on_the_way(s);
+	if (config.dead_letter_size) letters_end();
 }
 
 void do_receive(struct tape *t, unsigned peer) { receive(t, peer, 1); }
@@ -138,11 +145,20 @@ void unhold(const struct lease *l)
 	if (s->open && s->life == l->life && s->held[l->peer]) s->held[l->peer]--;
 }
 
+#define WAIT_MS 1000 /* what has no room among the dead letters waits at least so long for the next try */
+
+static bool gives_up(const struct lease *l, const struct entry *e, unsigned how)
+{
+	bool last = l->s->o.max_attempts && e->least >= l->s->o.max_attempts;
+	return how == REJECT || (last && how >= NACK_NOW && how <= NACK_BACKOFF);
+}
+
 static bool ends_hold(unsigned how) { return how != EXTEND && how != RELEASE; }
 
 void do_settle(struct tape *t, unsigned peer)
 {
 	if (lease_count == 0) return;
+	if (config.dead_letter_size && time_has_come_anywhere()) all_times();
 	unsigned i = draw(t, lease_count);
 	struct lease *l = &leases[i];
 	struct settling c = {.d = &l->d, .how = draw(t, WAYS), .ms = 1 + draw(t, 2000)};
@@ -154,13 +170,21 @@ void do_settle(struct tape *t, unsigned peer)
 	bool counts = ends_hold(c.how) && mqi_slot_state(l->d.word) == SLOT_INFLIGHT;
 	peer = l->peer;
 	if (mqshm_delivery_held(&l->d) != (e && (e->state == LEASED || e->state == HELD))) fail("delivery_held is wrong of message %llu", (unsigned long long)l->d.seq);
+	bool letter = holds && gives_up(l, e, c.how) && becomes_letter(e->m);
+	if (letter && !l->s->open) { /* where it waits for room then is over */
+		c.how = ACK;
+		letter = false;
+	}
+	int fails = letter ? letter_begins(l->s, e, l->d.attempt, c.how == REJECT ? "no" : "max_attempts") : 0;
+	e = entry_of_lease(l);
 	if (!survives(peers[peer], draw_fuse(t, peer), call_settle, &c, &rc)) {
 		note("%llu of %s by %u: way %u, %u ms: dies", (unsigned long long)l->d.seq, l->s->name, peer, c.how, c.ms);
 		if (holds) {
 			e->maybe = true;
-			e->loose = c.how >= NACK_NOW && c.how <= NACK_BACKOFF;
+			e->loose = (c.how >= NACK_NOW && c.how <= NACK_BACKOFF) || letter;
 		}
 		bury(t, peer, false);
+		if (letter) letters_end();
 		return;
 	}
 	if (c.how == NACK_LATER || c.how == NACK_BACKOFF)
@@ -168,7 +192,13 @@ void do_settle(struct tape *t, unsigned peer)
 	must(rc == (holds ? MQSHM_OK : MQSHM_LEASE_LOST), "settling message %llu by %u: %d, %s", (unsigned long long)l->d.seq, c.how, rc, mqshm_reason());
 	note("%llu of %s by %u: way %u, %u ms: %d", (unsigned long long)l->d.seq, l->s->name, peer, c.how, c.ms, rc);
 	if (counts) unhold(l);
-	if (holds) settled(l, e, &c);
+	if (letter) {
+		uint64_t ms = l->s->o.backoff_max_ms > WAIT_MS ? l->s->o.backoff_max_ms : WAIT_MS;
+		e->maybe = fails != 1;
+		later(e, ms); /* or it is gone */
+		letters_end();
+		must(fails || !entry_of_lease(l), "message %llu stays, although there was room for its dead letter", (unsigned long long)l->d.seq);
+	} else if (holds) settled(l, e, &c);
 	if (!entry_of_lease(l) && !chance(t, 3)) *l = leases[--lease_count]; /* else it is settled once more, some time */
 }
 
