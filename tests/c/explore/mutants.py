@@ -89,9 +89,10 @@ MUTANTS = [
     Mutant(
         "again hint set before the state",
         "flow/settle.c",
-        "\t\tif (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) mqi_made_again(s, d->slot);\n",
+        "\t\tif (!mqi_cas64(&s->slots[d->slot].word, d->word, given_back(d, SLOT_AGAIN))) return lost(d);\n"
+        "\t\tmqi_made_again(s, d->slot);\n",
         "\t\tmqi_made_again(s, d->slot);\n"
-        "\t\tif (mqi_cas64(&s->slots[d->slot].word, d->word, restate(d->word, SLOT_AGAIN, MQI_NOBODY, 1))) rc = MQSHM_OK;\n",
+        "\t\tif (!mqi_cas64(&s->slots[d->slot].word, d->word, given_back(d, SLOT_AGAIN))) return lost(d);\n",
         "nack-and-receive",
     ),
     Mutant(
@@ -106,8 +107,8 @@ MUTANTS = [
     Mutant(
         "full without a look at every slot",
         "shm/slab.c",
-        "ready = looked ? 0 : memory_of(s);",
-        "ready = 0;",
+        "for (uint32_t i = 0, ready = memory_of(s); i < ready; i++) {\n\t\t\tif (mqi_slot_take(",
+        "for (uint32_t i = 0, ready = 0; i < ready; i++) {\n\t\t\tif (mqi_slot_take(",
         "publish-publish-receive",
     ),
     Mutant(
@@ -337,7 +338,7 @@ MUTANTS = [
     ),
     Mutant(
         "memory given back while others are inside",
-        "shm/close.c",
+        "shm/grace.c",
         "\tif (is_alone(h)) return true;\n",
         "\tif (h) return true;\n",
         "close-and-publish",
@@ -366,7 +367,7 @@ MUTANTS = [
     Mutant(
         "woken receiver does not pass it on",
         "flow/receive.c",
-        "\tif (unlikely(s->woken) && rc == MQSHM_OK) {\n\t\ts->woken = false;\n\t\tif (mqi_may_receive(s)) mqi_event_one(h, s->shm->waiters);\n",
+        "\tif (unlikely(s->woken) && rc == MQSHM_OK) {\n\t\ts->woken = false;\n\t\tif (mqi_may_receive(s)) mqi_event_one(s->h, s->shm->waiters);\n",
         "\tif (unlikely(s->woken) && rc == MQSHM_OK) {\n\t\ts->woken = false;\n",
         "wait-for-a-batch",
     ),

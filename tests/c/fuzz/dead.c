@@ -100,13 +100,13 @@ static void all_may_go(struct sub *s)
 }
 
 /* What may be published, as far as it is seen from here. */
-static int foresee(void)
+static int foresee(bool receive)
 {
 	int fails = 0;
 	for (unsigned i = 0; i < count; i++) {
 		struct want *w = &letters[i].w;
 		struct room room = room_for_all(w, 1);
-		if (count > 1) { /* one takes the other's room, whichever is first */
+		if (receive) { /* one takes another's room, whichever is first, or has what a third leaves */
 			for (unsigned k = 0; k < w->n; k++) all_may_go(w->to[k]);
 			room.fails = -1;
 		}
@@ -137,7 +137,7 @@ int letter_begins(struct sub *s, struct entry *e, uint32_t attempts, const char 
 {
 	count = 0;
 	add(s, e, attempts, reason);
-	int fails = foresee();
+	int fails = foresee(false);
 	uint32_t at = (uint32_t)(e - s->entries);
 	if (fails != 1) enter_letters();
 	s->entries[at].maybe |= fails != 1;
@@ -154,7 +154,7 @@ void letters_begin(struct sub *s)
 		add(s, e, e->least, "max_attempts");
 		e->maybe = true;
 	}
-	foresee();
+	foresee(true);
 	enter_letters();
 }
 

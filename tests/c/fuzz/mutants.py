@@ -85,8 +85,8 @@ MUTANTS = [
     Mutant(
         "a commit that nobody receives forgets its ids",
         "flow/commit.c",
-        "c->block = 0; /* published:",
-        "{} /* published:",
+        "c->block = 0; /* gone, and its ids stay",
+        "{} /* gone, and its ids stay",
         "fuzz_ops",
     ),
     Mutant(
