@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("MQSHM_SUPERVISOR", "0")  # tests of the supervisor ask for one, for their children too
 PREFIX = f"test-{os.getpid()}-"
 _numbers = itertools.count()
