@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bench.peers import present, server  # noqa: E402  # of the checkout, not installed
+from tests.conftest import until  # noqa: E402
 
 BROKERS = ["rabbitmq", "redis", "nats"]
 
@@ -31,13 +30,6 @@ def bench(*words: str, **env: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -85,7 +77,7 @@ def test_a_keeper_whose_input_ends_leaves_no_process_of_its_server_and_no_folder
         stdin=subprocess.PIPE,
     )
     try:
-        eventually((folder / "orphan").exists)
+        until((folder / "orphan").exists, "the orphan")
         pids = [int((folder / name).read_text()) for name in ("pid", "orphan")]
         assert all(map(alive, pids))
     finally:
