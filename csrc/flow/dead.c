@@ -13,13 +13,6 @@
 #define WAIT_MS 1000 /* at least, before there is another try */
 #define DROPS 64 /* older dead letters that may go for the memory of a new one */
 
-enum mqi_death mqi_death_of(const mqshm_delivery *d)
-{
-	if (unlikely(d->expires_ns) && d->expires_ns <= mqi_wall_ns()) return MQI_EXPIRED;
-	uint32_t most = mqi_load_rlx(&d->sub->shm->max_attempts);
-	return unlikely(most && d->attempt > most) ? MQI_WORN_OUT : MQI_ALIVE;
-}
-
 /* ---- headers, as mqshm/headers.py has them ------------------------------------------------------------------------- */
 
 struct headers {

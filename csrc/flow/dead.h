@@ -7,7 +7,12 @@
 
 /* Why a claimed message is not to be handed out; MQI_ALIVE: it is. */
 enum mqi_death { MQI_ALIVE, MQI_REJECTED, MQI_WORN_OUT, MQI_EXPIRED };
-enum mqi_death mqi_death_of(const mqshm_delivery *d);
+static inline enum mqi_death mqi_death_of(const mqshm_delivery *d)
+{
+	if (unlikely(d->expires_ns) && d->expires_ns <= mqi_wall_ns()) return MQI_EXPIRED;
+	uint32_t most = mqi_load_rlx(&d->sub->shm->max_attempts);
+	return unlikely(most && d->attempt > most) ? MQI_WORN_OUT : MQI_ALIVE;
+}
 
 /* Ends a leased message: as a dead letter where that is configured (and it is not one already), otherwise for good.
  * Where neither memory nor the dead-letter topic's other receivers have room for it, it stays, to be delivered again
