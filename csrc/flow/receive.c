@@ -14,7 +14,6 @@
 #include "shm/slab.h"
 #include "shm/subs.h"
 
-#define BACKLOG 4
 #define AHEAD 512 /* bytes of the next payload; the processor's own prefetching goes on from there */
 
 bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out)
@@ -257,12 +256,14 @@ bool mqi_may_receive(struct mqshm_sub *s)
 	return false;
 }
 
-bool mqi_backlog(struct mqshm_sub *s)
+bool mqi_backlog(struct mqshm_sub *s, uint32_t many)
 {
+	uint32_t share = s->used ? many / (uint32_t)__builtin_popcount(s->used) : many;
 	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++) {
-		uint64_t at = s->head[ring] + BACKLOG - 1;
-		if (!ring_used(s, ring) || !mqi_ring_is_memory(s, ring, at)) continue;
-		if (mqi_cell_cycle(mqi_load_acq(&s->rings[ring][at & s->mask])) >= mqi_cycle(s, at)) return true;
+		uint64_t at = s->head[ring] + (share < 2 ? 2 : share) - 1;
+		if (!ring_used(s, ring)) continue;
+		struct slot_shm *slot = peek(s, ring, at);
+		if (slot && mqi_claimable(mqi_slot_state(mqi_load_acq(&slot->word))) && mqi_load_acq(&slot->place) == mqi_place(ring, at)) return true;
 	}
 	return false;
 }

@@ -24,8 +24,8 @@ int mqi_claim_again(struct mqshm_sub *s, unsigned ring, mqshm_delivery *out);
 int mqi_claim_lowest(struct mqshm_sub *s, unsigned highest, mqshm_delivery *out);
 /* Whether a receive may find something. Only looks. */
 bool mqi_may_receive(struct mqshm_sub *s);
-/* Whether several messages wait. Only looks. */
-bool mqi_backlog(struct mqshm_sub *s);
+/* Whether about so many messages wait, at least two in one ring. Only looks, at one place of each ring that is in use. */
+bool mqi_backlog(struct mqshm_sub *s, uint32_t many);
 /* Fields of a slot that the caller holds, or copies and then checks. false: not what mqshm writes. */
 bool mqi_delivery_fill(struct mqshm_sub *s, uint32_t index, mqshm_delivery *out);
 

@@ -17,20 +17,24 @@
 
 #define SPIN_NS 2000            /* without giving the processor away */
 #define SOON 8                  /* times longer where the last waits were short */
-#define PAUSES 32               /* between looks: the line that is looked at stays with its writer meanwhile */
+#define MORE 4                  /* messages where one was: a stream, not one and its answer */
+#define MORE_EACH 2             /* the same for each pause after that */
+#define CLOSE_FIRST 8           /* waits that were over at once, until the publisher is first let ahead */
+#define CLOSE_MOST 1024         /* the same where that brought nothing */
+#define AHEAD_PAUSES 10         /* that it may get ahead: 8 us */
 #define SWITCHED_NS 1000        /* a yield that took this long let somebody else run */
 #define HOGGED_NS 150000        /* and this long: perhaps somebody who does not give it back */
 #define PAUSE_MIN_NS 1000000
 #define PAUSE_MAX_NS 1000000000
 #define SLICE_NS 100000000ll
 #define TICK_SLOTS 1024
-#define MANY_GROUPS 8           /* from this many groups of slots on, one free is not much */
 
 struct waiting {
 	struct mqshm *h;
 	struct mqshm_sub *const *subs;
 	uint32_t n;
 	uint64_t size; /* for memory */
+	uint32_t many; /* messages that many_there asks for */
 };
 typedef bool (*looker)(const struct waiting *w);
 
@@ -50,19 +54,38 @@ static bool message_there(const struct waiting *w)
 	return false;
 }
 
-/* More than one thing is there: what a yield was long for was used by the other side. */
-static bool more_there(const struct waiting *w)
+static bool many_there(const struct waiting *w)
 {
 	for (uint32_t i = 0; i < w->n; i++)
-		if (mqi_backlog(w->subs[i])) return true;
+		if (mqi_backlog(w->subs[i], w->many)) return true;
 	return false;
+}
+
+/* A receiver that is as fast as its publisher meets it at the ring's end again and again, and for each message both wait
+ * for lines that the other has just touched. So after some such waits it lets the publisher get ahead, and then takes
+ * many in a row (temporal slipping: Giacomoni, Moseley, Vachharajani, FastForward, PPoPP 2008). Where nothing more comes
+ * meanwhile this is no stream, and it takes twice as many waits until the next try. */
+static void let_ahead(const struct waiting *w, struct mqi_spin *mind)
+{
+	if (mind->yield_first || ++mind->close < (mind->enough ? mind->enough : CLOSE_FIRST)) return;
+	mind->close = 0;
+	struct waiting more = *w;
+	unsigned pauses = 0;
+	for (more.many = MORE; pauses < AHEAD_PAUSES; more.many += MORE_EACH, pauses++) {
+		mqi_pause_a_little();
+		if (!look(&more, many_there)) break;
+	}
+	if (pauses) mind->enough = 1;
+	else if (mind->enough < CLOSE_MOST) mind->enough = mind->enough ? mind->enough * 2 : CLOSE_FIRST * 2;
 }
 
 /* A long yield that brought one message only was a stranger's slice: for a while, twice as long each time, do without. */
 static void judge_yield(const struct waiting *w, struct mqi_spin *mind, uint64_t began, uint64_t took)
 {
 	mind->yield_first = took > SWITCHED_NS;
-	if (took <= HOGGED_NS || look(w, more_there)) return;
+	struct waiting more = *w;
+	more.many = MORE;
+	if (took <= HOGGED_NS || look(&more, many_there)) return; /* what the yield was long for was used by the other side */
 	mind->pause_ns = mind->pause_ns ? mind->pause_ns * 2 : PAUSE_MIN_NS;
 	if (mind->pause_ns > PAUSE_MAX_NS) mind->pause_ns = PAUSE_MAX_NS;
 	mind->no_yield_until = began + took + mind->pause_ns;
@@ -71,6 +94,7 @@ static void judge_yield(const struct waiting *w, struct mqi_spin *mind, uint64_t
 static bool spin(const struct waiting *w, looker ready, struct mqi_spin *mind, uint64_t budget)
 {
 	uint64_t start = mqi_mono_ns(), now = start;
+	bool close = ready == message_there; /* to the publisher: it comes while this pauses once */
 	if (mind->soon) budget *= SOON;
 	while (now - start < budget) {
 		bool may_yield = now >= mind->no_yield_until;
@@ -81,14 +105,16 @@ static bool spin(const struct waiting *w, looker ready, struct mqi_spin *mind, u
 			judge_yield(w, mind, now, back - now);
 			now = back;
 		} else {
-			for (unsigned i = 0; i < PAUSES; i++) mqi_pause();
+			mqi_pause_a_little();
 			now = mqi_mono_ns();
 		}
 		if (look(w, ready)) {
 			mind->soon = true;
 			if (may_yield) mind->pause_ns = 0;
+			if (close) let_ahead(w, mind);
 			return true;
 		}
+		close = false;
 	}
 	mind->soon = false;
 	return false;
@@ -158,15 +184,13 @@ static int wait_messages(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64
 	struct waiting w = {.h = h, .subs = subs, .n = n};
 	uint64_t *few[16], **events = n <= 16 ? few : malloc(n * sizeof *events);
 	if (n == 0 || !events) return mqi_fail(MQSHM_INVALID, "nothing to wait for");
-	if (look(&w, message_there)) {
-		if (events != few) free(events);
-		return MQSHM_OK;
-	}
 	int rc = MQSHM_OK;
 	uint64_t budget = timeout_ns >= 0 && (uint64_t)timeout_ns < h->spin_ns ? (uint64_t)timeout_ns : h->spin_ns;
 	struct mqi_spin *mind = &subs[0]->spin;
 	bool asleep = quietly || budget == 0 || mind->idle; /* who waits long is called slice after slice */
-	if (asleep || !spin(&w, message_there, mind, budget)) {
+	if (look(&w, message_there)) {
+		if (!asleep) let_ahead(&w, mind);
+	} else if (asleep || !spin(&w, message_there, mind, budget)) {
 		for (uint32_t i = 0; i < n; i++) events[i] = subs[i]->shm->waiters;
 		rc = sleep_until(&w, message_there, events, n, timeout_ns);
 		mind->idle = rc == MQSHM_TIMEOUT && (timeout_ns < 0 || timeout_ns >= SLICE_NS);
@@ -213,7 +237,7 @@ static bool memory_there(const struct waiting *w)
 static bool room_there(const struct waiting *w) { return w->n ? !is_full(w->subs[0], 1) : memory_there(w); }
 static bool much_room_there(const struct waiting *w)
 {
-	return w->n ? !is_full(w->subs[0], w->subs[0]->groups < MANY_GROUPS ? 1 : w->subs[0]->groups / MANY_GROUPS + 1) : memory_there(w);
+	return w->n ? !is_full(w->subs[0], w->subs[0]->groups < MQI_MANY_GROUPS ? 1 : w->subs[0]->groups / MQI_MANY_GROUPS + 1) : memory_there(w);
 }
 
 static struct mqshm_sub *full_one(mqshm_t *h, const mqshm_topic_t *t)

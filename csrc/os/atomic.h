@@ -147,4 +147,10 @@ static inline void mqi_pause(void)
 #endif
 }
 
+/* Between looks at a line that another core writes: it stays there meanwhile. */
+static inline void mqi_pause_a_little(void)
+{
+	for (unsigned i = 0; i < 32; i++) mqi_pause();
+}
+
 #endif

@@ -6,6 +6,8 @@
 /* A look at every word takes the lines of all slots away from those who use them. Who is going to wait does so at most
  * this often; in between, and while it waits, the hints have to do. */
 #define LOOK_AGAIN_NS 1000000
+#define AHEAD_PAUSES 16 /* 13 us */
+#define CLOSE_MOST 1024
 
 /* One group further than the memory that there is; the first who gets there also grows the column of times, where the
  * subscription keeps leases in it. */
@@ -76,6 +78,24 @@ static void sweep(struct mqshm_sub *s, unsigned rings)
 		if (rings >> ring & 1) mqi_ring_sweep(s, ring);
 }
 
+/* The one group with a hint is the one that receivers are freeing: who follows them through it, slot by slot, takes each
+ * line out of their hands. All other groups are full, so they have enough to do: let them get to the next. Where they do
+ * not, in that time, it takes twice as many groups until the next try. */
+static void let_receivers_ahead(struct mqshm_sub *s)
+{
+	if (s->overflow != MQSHM_BLOCK || s->groups < MQI_MANY_GROUPS || mqi_slot_free_groups(s) != 1) return;
+	if (++s->close < s->enough) return;
+	s->close = 0;
+	for (unsigned i = 0; i < AHEAD_PAUSES; i++) {
+		mqi_pause_a_little();
+		if (mqi_slot_free_groups(s) == 1) continue;
+		s->enough = 1;
+		return;
+	}
+	s->enough = s->enough ? s->enough * 2 : 2;
+	if (s->enough > CLOSE_MOST) s->enough = CLOSE_MOST;
+}
+
 int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 {
 	/* Each round clears a hint; others may set new ones, which is their progress, but not for ever ours to follow. */
@@ -87,6 +107,7 @@ int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)
 				return MQSHM_OK;
 			}
 		}
+		if (round == 0) let_receivers_ahead(s);
 		if (next_group(s)) continue;
 		if (mqi_load_acq(&s->shm->slots_ready) >= s->capacity) break;
 		int rc = grow(s);

@@ -8,6 +8,8 @@
 #include "shm/handle.h"
 #include "shm/event.h"
 
+#define MQI_MANY_GROUPS 8 /* from this many groups of slots on, one free is not much */
+
 /* Takes a free slot: NEW(me, gen + 1). MQSHM_FULL only after a look at every word (under MQSHM_BLOCK, where it means that
  * one waits, after one in the last millisecond); MQSHM_NO_MEMORY. */
 int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word);
