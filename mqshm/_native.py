@@ -56,7 +56,7 @@ def raise_result(code: int, reason: str = "", seqs: Sequence[int] | None = None)
     """The exception for a result that is not MQSHM_OK, with the core's own words where it gave any."""
     kind, sentence = _ERRORS.get(code, (errors.MQError, f"the core failed with result {code}"))
     error = kind(reason or sentence)
-    if seqs and isinstance(error, errors.NoRoom):
+    if seqs:
         error.sequence_numbers = seqs
     raise error
 

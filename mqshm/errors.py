@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 
 class MQError(Exception):
-    """Base of all errors of mqshm."""
+    """Base of all errors of mqshm.
+
+    Where a batch met it, `sequence_numbers` are those of its messages that are in; what follows them is not.
+    """
+
+    sequence_numbers: Sequence[int] = ()
 
 
 class InvalidTopic(MQError, ValueError):
@@ -43,12 +48,7 @@ class GroupNotFound(MQError, LookupError):
 
 
 class NoRoom(MQError):
-    """Base of what a publish can meet when it is not to wait, or has waited long enough.
-
-    `sequence_numbers` are those of the messages of a batch that are in.
-    """
-
-    sequence_numbers: Sequence[int] = ()
+    """Base of what a publish can meet when it is not to wait, or has waited long enough."""
 
 
 class QueueFull(NoRoom, queue.Full):

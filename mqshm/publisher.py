@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mqshm import message as _message
 from mqshm._native import timeout_ns
-from mqshm.errors import NoRoom
+from mqshm.errors import MQError
 from mqshm.message import Message, Priority, payload, prepared, ring_of
 from mqshm.topics import validate_topic
 from mqshm.transaction import Transactions
@@ -71,8 +71,9 @@ class Publisher:
         """Publishes the messages one after the other and returns their sequence numbers.
 
         Each is bytes-like or a str, sent with `priority`, or a `Message`. Each is in all its subscriptions or in none,
-        but the batch is not a transaction: where there is no room for `timeout` seconds (None: for ever), QueueFull or
-        MemoryLimitExceeded has the numbers of those that are in, in `sequence_numbers`.
+        but the batch is not a transaction: where one cannot be published, be it a duplicate or that there is no room
+        for `timeout` seconds (None: for ever), the error has the numbers of those before it, which are in, in
+        `sequence_numbers`. Arguments that are no messages are found before anything is published.
         """
         if isinstance(messages, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"publish_batch takes a list of payloads, not one {type(messages).__name__}")
@@ -91,24 +92,27 @@ class Publisher:
         """Runs of plain payloads cross at once, each Message alone."""
         seqs: list[int] = []
         run: list[Any] = []
+        made = [
+            (payload(item.data), item.envelope) if isinstance(item, Message) else (payload(item), None)
+            for item in items
+        ]
         ends = None if wait < 0 else time.monotonic_ns() + wait
 
         def left() -> int:
             return -1 if ends is None else max(0, ends - time.monotonic_ns())
 
         try:
-            for item in items:
-                made = item.envelope if isinstance(item, Message) else None
-                if made is None or made == _PLAIN._replace(ring=ring):
-                    run.append(payload(item.data if made else item))
+            for data, envelope in made:
+                if envelope is None or envelope == _PLAIN._replace(ring=ring):
+                    run.append(data)
                     continue
                 if run:
                     seqs += self.front.publish_batch_full(topic, run, ring, left())
                     run = []
-                seqs.append(self._one(topic, item.data, made, left()))
+                seqs.append(self._one(topic, data, envelope, left()))
             if run:
                 seqs += self.front.publish_batch_full(topic, run, ring, left())
-        except NoRoom as error:
+        except MQError as error:
             error.sequence_numbers = [*seqs, *error.sequence_numbers]
             raise
         return seqs

@@ -110,9 +110,18 @@ def test_the_window_is_switched_on_and_off_while_the_broker_runs(broker):
 
 def test_of_a_batch_what_comes_before_the_duplicate_is_in(remembering):
     sub = remembering.subscribe("t")
-    with pytest.raises(DuplicateMessage):
+    with pytest.raises(DuplicateMessage) as raised:
         remembering.publish_batch("t", [Message(b"1", id="a"), Message(b"2"), Message(b"3", id="a"), Message(b"4")])
-    assert everything(sub) == [b"1", b"2"]
+    messages = sub.receive_batch(10, timeout=0)
+    assert [message.data for message in messages] == [b"1", b"2"]
+    assert raised.value.sequence_numbers == [message.seq for message in messages]
+
+
+def test_a_batch_with_what_is_no_message_publishes_nothing(remembering):
+    sub = remembering.subscribe("t")
+    with pytest.raises(TypeError, match="not int"):
+        remembering.publish_batch("t", [Message(b"1", id="a"), 2])
+    assert everything(sub) == []
 
 
 def test_a_transaction_that_nobody_receives_counts_as_published(remembering):

@@ -27,6 +27,7 @@ class Mutant(NamedTuple):
     file: str
     was: str
     becomes: str
+    run: tuple[str, ...] = ("tests.stress", "--minutes", "0.15", "--shift", "4")
 
 
 MUTANTS = [
@@ -57,8 +58,8 @@ MUTANTS = [
     Mutant(
         "extending a lease does not move its end",
         "flow/settle.c",
-        "uint64_t due = mqi_boot_ms() + ms;\n\t\tif (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due)",
-        "uint64_t due = mqi_boot_ms() + 0 * ms;\n\t\tif (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due)",
+        "uint64_t due = mqi_boot_ms_in(ms);\n\t\tif (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due)",
+        "uint64_t due = mqi_boot_ms_in(0 * ms);\n\t\tif (mqi_due_set(s, d->slot, d->word, mqi_slot_gen(now), due)",
     ),
     Mutant(
         "a view does not hold its payload",
@@ -81,8 +82,8 @@ MUTANTS = [
     Mutant(
         "a publish to many returns before the last receiver has it",
         "flow/publish.c",
-        "\tfor (uint32_t i = 0; i < n; i++) {\n\t\tint rc = deliver(&claims[i], m);\n",
-        "\tfor (uint32_t i = 0; i < n; i++) {\n\t\tif (i && i == n - 1 && m->seq % 512 == 7) { mqi_finish_freeing(claims[i].sub, claims[i].index, claims[i].word, offset, gen, i); break; }\n\t\tint rc = deliver(&claims[i], m);\n",
+        "\tfor (uint32_t i = 0; i < n; i++) {\n\t\trc = mqi_deliver(&claims[i], m);\n",
+        "\tfor (uint32_t i = 0; i < n; i++) {\n\t\tif (i && i == n - 1 && m->seq % 512 == 7) { mqi_finish_freeing(claims[i].sub, claims[i].index, claims[i].word, offset, gen, i); break; }\n\t\trc = mqi_deliver(&claims[i], m);\n",
     ),
     Mutant(
         "a batch that stops in the middle counts the one that is not in",
@@ -109,6 +110,20 @@ MUTANTS = [
         "\tuint64_t nowhere = 0;\n\tmqi_settle(&victim, &nowhere);\n",
     ),
     Mutant(
+        "of two that publish an id neither looks for the other",
+        "flow/unique.c",
+        "if (messages[*which].unique) rc = mqi_id_claim(",
+        "if (0) rc = mqi_id_claim(",
+        ("tests.stress.ids", "--count", "20000"),
+    ),
+    Mutant(
+        "the ids of a transaction are not added",
+        "flow/unique.c",
+        "\t\tif (messages[*which].unique) rc = mqi_id_add(",
+        "\t\tif (messages[*which].unique && n == 1) rc = mqi_id_add(",
+        ("tests.stress.ids", "--count", "20000"),
+    ),
+    Mutant(
         "a forked child is taken for its parent",
         "shm/handle.h",
         "\tif (unlikely(h->forks != mqi_fork_count())) return MQSHM_FORKED;\n",
@@ -130,7 +145,7 @@ def is_found(mutant: Mutant, where: Path, rounds: int) -> str:
             return f"it does not build\n{built.stderr}"
         environment = {**os.environ, "PYTHONPATH": str(where)}
         for seed in range(1, rounds + 1):
-            run = [sys.executable, "-m", "tests.stress", "--minutes", "0.15", "--shift", "4", "--seed", str(seed)]
+            run = [sys.executable, "-m", *mutant.run, "--seed", str(seed)]
             result = subprocess.run(run, cwd=where, capture_output=True, text=True, env=environment)
             if result.returncode:
                 first = _first(result.stdout)
@@ -142,7 +157,10 @@ def is_found(mutant: Mutant, where: Path, rounds: int) -> str:
 
 def _first(output: str) -> str:
     """What was found first, in a line; nothing where the run itself went wrong."""
-    return next((line[:200] for line in output.splitlines() if line.startswith("seed ") and ": " in line), "")
+    return next(
+        (line[:200] for line in output.splitlines() if (line.startswith("seed ") or " ids " in line) and ": " in line),
+        "",
+    )
 
 
 def main() -> int:

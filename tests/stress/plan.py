@@ -47,8 +47,11 @@ GROUPS = {
     "fire": Group(("events.#",), AckPolicy.NONE, buffer_size=512),
     "latest": Group(("events.#",), buffer_size=32, overflow="drop_oldest"),
     "newest": Group(("metrics.*",), buffer_size=32, overflow="drop_new"),
+    "lowest": Group(("metrics.*", "events.in"), buffer_size=32, overflow="drop_lowest"),
     "strict": Group(("jobs.b", "metrics.cpu"), max_attempts=3),
 }
+DEDUP_WINDOW = 1.0
+"""Seconds. All ids are different; a table of them turns several times in a shift."""
 DEAD = "given.up"
 """Dead-letter topic, which none of the patterns matches."""
 TOPICS = ("lone", "lone", "alone.timed", "orders.eu", "orders.us", "orders.eu.big", "jobs.a", "jobs.b", "events",
