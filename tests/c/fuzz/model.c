@@ -256,7 +256,10 @@ void fire(struct sub *s)
 {
 	for (uint32_t i = s->used; s->open && i-- > 0;) { /* of one that was deleted, a lease lasts until it is settled */
 		struct entry *e = &s->entries[i];
-		if (!is_due(e)) continue;
+		if (!is_due(e)) {
+			e->maybe |= e->due_ms && e->state < LEASED && expired(e->m); /* within this millisecond: who finds it for another time ends it */
+			continue;
+		}
 		if (e->state == LEASED || !expired(e->m)) again(e);
 		else if (in_doubt(s, e)) e->maybe = true;
 		else leave(s, e);

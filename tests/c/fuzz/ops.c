@@ -352,6 +352,7 @@ static void do_account(struct tape *t, unsigned peer)
 	uint64_t used;
 	mqshm_stats st;
 	unsigned open = 0, there = 0;
+	look_at_all_doubts();
 	account(peers[peer]);
 	for (unsigned i = 0; i < SUBS_MOST; i++) open += subs[i].open;
 	for (unsigned p = 0; p < PEERS_MOST; p++) there += peers[p] != NULL;
