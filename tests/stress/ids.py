@@ -88,7 +88,7 @@ class Worker:
         self.publish(list(range(step * _STEP, min(self.count, (step + 1) * _STEP))))
 
     def rival(self) -> None:
-        """Another's numbers, while that one is at them: what is there already is refused quickly, so this catches up."""
+        """Another's numbers, while that one is at them: what is there is refused quickly, so this catches up."""
         step = self.board.place(self.chance.randrange(_WORKERS))
         first = self.board.begun(step)
         if first and time.monotonic_ns() - first < self.window // 4:
