@@ -9,7 +9,7 @@ static struct letter {
 	struct sub *s;
 	struct message *of;
 	uint32_t turn;
-} letters[CAPACITY_MOST + 2];
+} letters[ENTRIES_MOST];
 static unsigned count;
 
 static int dead_topic(void)

@@ -15,7 +15,7 @@ const char *const topic_names[TOPICS] = {"a", "a.b", "a.c", "b.c.d", "x", "a.ver
 const char *const pattern_names[] = {"#", "a", "a.*", "a.#", "*.c.*", "x", "#.d", "b.#.d", "*", "a.b"};
 const unsigned pattern_names_count = sizeof pattern_names / sizeof *pattern_names;
 
-static struct message pool[SUBS_MOST * CAPACITY_MOST + LOANS_MOST + 8], *unused;
+static struct message pool[SUBS_MOST * CAPACITY_MOST + ENTRIES_MOST + LOANS_MOST + 8], *unused;
 static uint64_t ids;
 #define BUNDLES (1u << 14)
 static uint32_t bundles[BUNDLES]; /* messages of each that are left */
@@ -162,7 +162,7 @@ unsigned receivers(uint32_t topic, struct sub *out[SUBS_MOST])
 
 struct entry *enter(struct sub *s, struct message *m)
 {
-	must(s->used < CAPACITY_MOST + 2, "the model has no more room in %s", s->name);
+	must(s->used < ENTRIES_MOST, "the model has no more room in %s", s->name);
 	s->entries[s->used] = (struct entry){.m = m, .state = WAITING, .order = ++orders, .due_ms = over_ms(m)};
 	m->shares++;
 	return &s->entries[s->used++];
@@ -421,7 +421,7 @@ void may_be_claimed(struct sub *s)
 void reconcile(struct sub *s, mqshm_t *h)
 {
 	unsigned char copy[8192];
-	bool seen[CAPACITY_MOST + 2] = {false};
+	bool seen[ENTRIES_MOST] = {false};
 	uint32_t cursor = 0;
 	mqshm_delivery d;
 	int rc;

@@ -8,6 +8,7 @@
 #define SUBS_MOST 32u
 #define TOPICS 6u
 #define CAPACITY_MOST 200u
+#define ENTRIES_MOST (2 * CAPACITY_MOST + 4) /* and what may have come in beyond: the dead letters of another subscription */
 #define LOANS_MOST 6u
 
 struct message {
@@ -48,7 +49,7 @@ struct sub {
 	char name[8];
 	unsigned patterns[2], pattern_count;
 	mqshm_sub_options o;
-	struct entry entries[CAPACITY_MOST + 2];
+	struct entry entries[ENTRIES_MOST];
 	uint32_t used;
 	uint32_t graves;          /* for the publish at hand: slots that tombs hold, */
 	uint32_t taken;           /* that it takes itself, */
