@@ -93,10 +93,11 @@ static void add(struct sub *s, struct entry *e, uint32_t attempts, const char *r
 	*l = (struct letter){.w = wanted(letter_of(s, e, attempts, reason)), .s = s, .of = e->m, .turn = e->turn};
 }
 
+static bool drops_what_waits(const struct sub *s) { return s->o.overflow == MQSHM_DROP_OLDEST || s->o.overflow == MQSHM_DROP_LOWEST; }
+
 static void all_may_go(struct sub *s)
 {
-	bool drops = s->o.overflow == MQSHM_DROP_OLDEST || s->o.overflow == MQSHM_DROP_LOWEST;
-	for (uint32_t i = 0; drops && i < s->used && s->used + s->graves + count > s->o.capacity; i++) s->entries[i].maybe |= s->entries[i].state <= AGAIN;
+	for (uint32_t i = 0; drops_what_waits(s) && i < s->used && s->used + s->graves + count > s->o.capacity; i++) s->entries[i].maybe |= s->entries[i].state <= AGAIN;
 }
 
 /* What may be published, as far as it is seen from here. */
@@ -113,8 +114,7 @@ static int foresee(bool receive)
 		if (is_too_large(w->m)) room.fails = 1;
 		bundle_take(bundle_new(), w->m);
 		for (unsigned k = 0; k < w->n; k++) {
-			bool drops = w->to[k]->o.overflow == MQSHM_DROP_OLDEST || w->to[k]->o.overflow == MQSHM_DROP_LOWEST;
-			letters[i].must[k] = w->in[k] > 0 && !drops && (count == 1 || w->to[k]->o.overflow != MQSHM_DROP_NEW);
+			letters[i].must[k] = w->in[k] > 0 && !drops_what_waits(w->to[k]) && (count == 1 || w->to[k]->o.overflow != MQSHM_DROP_NEW);
 		}
 		fails = room.fails;
 	}
@@ -165,6 +165,14 @@ static struct entry *find(struct sub *s, const struct message *m)
 	return NULL;
 }
 
+/* For another one's letter that came in, or was refused elsewhere after that. */
+static bool may_be_dropped(const struct letter *l)
+{
+	bool receives = false;
+	for (unsigned k = 0; k < l->w.n; k++) receives |= l->w.to[k] == l->s; /* they all go to the same */
+	return receives && count > 1 && drops_what_waits(l->s);
+}
+
 /* The message is where it was, or a letter; never both, never neither. */
 void letters_end(void)
 {
@@ -179,7 +187,7 @@ void letters_end(void)
 		for (unsigned k = 0; k < l->w.n && l->s->open; k++) {
 			struct sub *to = l->w.to[k];
 			bool there = find(to, l->w.m) != NULL;
-			if (!to->open || !(gone ? l->must[k] : there)) continue;
+			if (!to->open || !(gone ? l->must[k] && (there || !may_be_dropped(l)) : there)) continue;
 			must(gone && there, "message %llu of %s is %s", (unsigned long long)l->of->seq, l->s->name,
 			     gone ? "gone, and no dead letter" : "there, and a dead letter as well");
 		}
