@@ -158,6 +158,12 @@ void letters_begin(struct sub *s)
 	enter_letters();
 }
 
+void letters_died(void)
+{
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned k = 0; k < letters[i].w.n; k++) may_be_claimed(letters[i].w.to[k]);
+}
+
 static struct entry *find(struct sub *s, const struct message *m)
 {
 	for (uint32_t i = 0; i < s->used; i++)

@@ -13,6 +13,8 @@ bool becomes_letter(const struct message *m); /* when it is given up */
 int letter_begins(struct sub *s, struct entry *e, uint32_t attempts, const char *reason);
 /* A receive gives up what was delivered too often, as far as it meets it. */
 void letters_begin(struct sub *s);
+/* Who was about to died in it: what it was to drop for them may have been claimed. */
+void letters_died(void);
 /* After either, and after the burial of who died in it. */
 void letters_end(void);
 

@@ -43,6 +43,7 @@ static void receive(struct tape *t, unsigned peer, uint32_t max)
 		if (max == 1) mark_next(s, false, 0);
 		for (uint32_t i = 0; i < s->used; i++) s->entries[i].maybe |= max > 1 && s->entries[i].state <= AGAIN;
 		may_be_claimed(s);
+		if (config.dead_letter_size) letters_died();
 		bury(t, peer, true);
 		if (config.dead_letter_size) letters_end();
 		return;
@@ -183,6 +184,7 @@ void do_settle(struct tape *t, unsigned peer)
 			e->maybe = true;
 			e->loose = (c.how >= NACK_NOW && c.how <= NACK_BACKOFF) || letter;
 		}
+		if (letter) letters_died();
 		bury(t, peer, false);
 		if (letter) letters_end();
 		return;
