@@ -261,7 +261,7 @@ bool mqi_backlog(struct mqshm_sub *s, uint32_t many)
 	uint32_t share = s->used ? many / (uint32_t)__builtin_popcount(s->used) : many;
 	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++) {
 		uint64_t at = s->head[ring] + (share < 2 ? 2 : share) - 1;
-		if (!ring_used(s, ring)) continue;
+		if (!ring_used(s, ring) || !mqi_ring_is_memory(s, ring, at)) continue;
 		struct slot_shm *slot = peek(s, ring, at);
 		if (slot && mqi_claimable(mqi_slot_state(mqi_load_acq(&slot->word))) && mqi_load_acq(&slot->place) == mqi_place(ring, at)) return true;
 	}

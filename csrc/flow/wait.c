@@ -19,9 +19,7 @@
 #define SOON 8                  /* times longer where the last waits were short */
 #define MORE 4                  /* messages where one was: a stream, not one and its answer */
 #define MORE_EACH 2             /* the same for each pause after that */
-#define CLOSE_FIRST 8           /* waits that were over at once, until the publisher is first let ahead */
-#define CLOSE_MOST 1024         /* the same where that brought nothing */
-#define AHEAD_PAUSES 10         /* that it may get ahead: 8 us */
+#define AHEAD_PAUSES 10         /* for which the publisher may get ahead: 8 us */
 #define SWITCHED_NS 1000        /* a yield that took this long let somebody else run */
 #define HOGGED_NS 150000        /* and this long: perhaps somebody who does not give it back */
 #define PAUSE_MIN_NS 1000000
@@ -61,31 +59,29 @@ static bool many_there(const struct waiting *w)
 	return false;
 }
 
-/* A receiver that is as fast as its publisher meets it at the ring's end again and again, and for each message both wait
- * for lines that the other has just touched. So after some such waits it lets the publisher get ahead, and then takes
- * many in a row (temporal slipping: Giacomoni, Moseley, Vachharajani, FastForward, PPoPP 2008). Where nothing more comes
- * meanwhile this is no stream, and it takes twice as many waits until the next try. */
-static void let_ahead(const struct waiting *w, struct mqi_spin *mind)
+static bool are_there(const struct waiting *w, uint32_t many)
 {
-	if (mind->yield_first || ++mind->close < (mind->enough ? mind->enough : CLOSE_FIRST)) return;
-	mind->close = 0;
 	struct waiting more = *w;
+	more.many = many;
+	return look(&more, many_there);
+}
+
+/* A receiver that is as fast as its publisher meets it at the ring's end. Where nothing more comes meanwhile this is no
+ * stream, and one whose other side shares its core has nothing to gain. */
+static void let_publisher_ahead(const struct waiting *w, struct mqi_spin *mind)
+{
+	if (mind->yield_first || !mqi_slip_due(&mind->slip)) return;
 	unsigned pauses = 0;
-	for (more.many = MORE; pauses < AHEAD_PAUSES; more.many += MORE_EACH, pauses++) {
-		mqi_pause_a_little();
-		if (!look(&more, many_there)) break;
-	}
-	if (pauses) mind->enough = 1;
-	else if (mind->enough < CLOSE_MOST) mind->enough = mind->enough ? mind->enough * 2 : CLOSE_FIRST * 2;
+	do mqi_pause_a_little();
+	while (are_there(w, MORE + pauses * MORE_EACH) && ++pauses < AHEAD_PAUSES);
+	mqi_slip_tried(&mind->slip, pauses > 0);
 }
 
 /* A long yield that brought one message only was a stranger's slice: for a while, twice as long each time, do without. */
 static void judge_yield(const struct waiting *w, struct mqi_spin *mind, uint64_t began, uint64_t took)
 {
 	mind->yield_first = took > SWITCHED_NS;
-	struct waiting more = *w;
-	more.many = MORE;
-	if (took <= HOGGED_NS || look(&more, many_there)) return; /* what the yield was long for was used by the other side */
+	if (took <= HOGGED_NS || are_there(w, MORE)) return; /* what the yield was long for was used by the other side */
 	mind->pause_ns = mind->pause_ns ? mind->pause_ns * 2 : PAUSE_MIN_NS;
 	if (mind->pause_ns > PAUSE_MAX_NS) mind->pause_ns = PAUSE_MAX_NS;
 	mind->no_yield_until = began + took + mind->pause_ns;
@@ -111,7 +107,7 @@ static bool spin(const struct waiting *w, looker ready, struct mqi_spin *mind, u
 		if (look(w, ready)) {
 			mind->soon = true;
 			if (may_yield) mind->pause_ns = 0;
-			if (close) let_ahead(w, mind);
+			if (close) let_publisher_ahead(w, mind);
 			return true;
 		}
 		close = false;
@@ -189,7 +185,7 @@ static int wait_messages(mqshm_t *h, mqshm_sub_t *const *subs, uint32_t n, int64
 	struct mqi_spin *mind = &subs[0]->spin;
 	bool asleep = quietly || budget == 0 || mind->idle; /* who waits long is called slice after slice */
 	if (look(&w, message_there)) {
-		if (!asleep) let_ahead(&w, mind);
+		if (!asleep) let_publisher_ahead(&w, mind);
 	} else if (asleep || !spin(&w, message_there, mind, budget)) {
 		for (uint32_t i = 0; i < n; i++) events[i] = subs[i]->shm->waiters;
 		rc = sleep_until(&w, message_there, events, n, timeout_ns);

@@ -12,6 +12,7 @@
 #include "os/atomic.h"
 #include "os/clock.h"
 #include "os/process.h"
+#include "shm/slip.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -24,7 +25,7 @@ struct mqi_spin {
 	uint64_t no_yield_until, pause_ns;
 	bool yield_first, soon;
 	bool idle; /* the last wait slept for a whole slice and nothing came */
-	uint32_t close, enough; /* waits that were over at once, and after how many the publisher is let ahead; 0: not yet tried */
+	struct mqi_slip slip; /* waits that were over at once */
 };
 
 /* Where the next free block of a size class is looked for. */
@@ -78,7 +79,7 @@ struct mqshm_sub {
 	bool touched;                       /* the peer row's bit is set */
 	bool woken;                         /* slept, and has not received since */
 	uint64_t looked_ns;                 /* when this process last found every slot taken by a look at all words */
-	uint32_t close, enough;             /* groups begun while receivers were freeing them, and after how many they are let ahead */
+	struct mqi_slip slip;               /* groups begun while receivers were freeing them */
 	bool to_look;                       /* at every word, however lately that was: somebody wants to know, not to wait */
 	uint32_t ticked;                    /* slot up to which hints were last renewed */
 	struct mqi_spin spin;

@@ -7,7 +7,6 @@
  * this often; in between, and while it waits, the hints have to do. */
 #define LOOK_AGAIN_NS 1000000
 #define AHEAD_PAUSES 16 /* 13 us */
-#define CLOSE_MOST 1024
 
 /* One group further than the memory that there is; the first who gets there also grows the column of times, where the
  * subscription keeps leases in it. */
@@ -79,21 +78,14 @@ static void sweep(struct mqshm_sub *s, unsigned rings)
 }
 
 /* The one group with a hint is the one that receivers are freeing: who follows them through it, slot by slot, takes each
- * line out of their hands. All other groups are full, so they have enough to do: let them get to the next. Where they do
- * not, in that time, it takes twice as many groups until the next try. */
+ * line out of their hands. All other groups are full, so they have enough to do: let them get to the next. */
 static void let_receivers_ahead(struct mqshm_sub *s)
 {
-	if (s->overflow != MQSHM_BLOCK || s->groups < MQI_MANY_GROUPS || mqi_slot_free_groups(s) != 1) return;
-	if (++s->close < s->enough) return;
-	s->close = 0;
-	for (unsigned i = 0; i < AHEAD_PAUSES; i++) {
-		mqi_pause_a_little();
-		if (mqi_slot_free_groups(s) == 1) continue;
-		s->enough = 1;
-		return;
-	}
-	s->enough = s->enough ? s->enough * 2 : 2;
-	if (s->enough > CLOSE_MOST) s->enough = CLOSE_MOST;
+	if (s->overflow != MQSHM_BLOCK || s->groups < MQI_MANY_GROUPS || mqi_slot_free_groups(s) != 1 || !mqi_slip_due(&s->slip)) return;
+	unsigned pauses = 0;
+	do mqi_pause_a_little();
+	while (++pauses < AHEAD_PAUSES && mqi_slot_free_groups(s) == 1);
+	mqi_slip_tried(&s->slip, pauses < AHEAD_PAUSES);
 }
 
 int mqi_slot_reserve_slow(struct mqshm_sub *s, uint32_t *index, uint64_t *word)

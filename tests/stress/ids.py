@@ -11,17 +11,16 @@ numbers once: none of them was published by nobody, however its publisher died, 
 
 from __future__ import annotations
 
-import argparse
 import mmap
 import os
 import random
-import signal
 import struct
 import sys
 import time
 from collections import Counter
 
 import mqshm
+from tests.stress.killing import PATIENCE, Band, parser
 
 TOPICS = ("once.alone", "once.twice", "once.large")
 GROUPS = {
@@ -33,7 +32,6 @@ GROUPS = {
 _WORKERS = 4
 _STEP = 16  # numbers that are begun together
 _AGAIN = 4  # steps that a successor does once more
-_PATIENCE = 60.0
 
 
 def topic_of(number: int) -> str:
@@ -138,35 +136,13 @@ class Worker:
 
 class Run:
     def __init__(self, name: str, count: int, kill_every: float, window: float, seed: int) -> None:
-        self.name, self.count, self.kill_every, self.window = name, count, kill_every, window
-        self.chance = random.Random(seed)
+        self.name, self.count, self.window = name, count, window
         self.board = Board(count)
         self.got = {group: Counter[int]() for group in GROUPS}
-        self.workers: dict[int, int] = {}
-        """Number by pid."""
-        self.kills = 0
+        self.band = Band(_WORKERS, self._work, kill_every, seed)
 
-    def start(self, number: int) -> None:
-        seed = self.chance.getrandbits(32)
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                Worker(self.name, self.board, number, self.count, self.window, seed).run()
-                code = 0
-            except BaseException as error:
-                print(f"worker {number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(code)
-        self.workers[pid] = number
-
-    def kill_one(self) -> None:
-        pid = self.chance.choice(list(self.workers))
-        number = self.workers.pop(pid)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        self.kills += 1
-        self.start(number)
+    def _work(self, number: int, seed: int) -> None:
+        Worker(self.name, self.board, number, self.count, self.window, seed).run()
 
     def go(self) -> list[str]:
         """What is wrong."""
@@ -176,14 +152,8 @@ class Run:
                 name: broker.subscribe_batch(patterns, group=name, buffer_size=4096, max_attempts=0)
                 for name, patterns in GROUPS.items()
             }
-            for number in range(_WORKERS):
-                self.start(number)
-            try:
+            with self.band:
                 wrong = self._conduct(groups)
-            finally:
-                for pid in self.workers:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
             report = broker.fsck(repair=True)  # what the last of the dead had begun is finished, or undone
             self._take(groups)
             wrong += self._judge()
@@ -193,21 +163,17 @@ class Run:
         return wrong
 
     def _conduct(self, groups: dict[str, mqshm.Subscription]) -> list[str]:
-        """Until all workers have come to the end, whom nobody then kills any more."""
+        """Until all processes have come to their end."""
         progress = time.monotonic()
-        next_kill = progress + self.kill_every
-        while self.workers:
+        while self.band.members:
             now = time.monotonic()
             if self._take(groups):
                 progress = now
-            elif now - progress > _PATIENCE:
-                return [f"nothing comes any more; {len(self.workers)} processes have not come to their end"]
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid and self.workers.pop(pid, None) is not None and status:
-                return [f"a worker ended with {os.waitstatus_to_exitcode(status)}"]
-            if now >= next_kill and self.workers:
-                self.kill_one()
-                next_kill = now + self.kill_every * self.chance.uniform(0.5, 1.5)
+            elif now - progress > PATIENCE:
+                return [f"nothing comes any more; {len(self.band.members)} processes have not come to their end"]
+            if any(self.band.ended()):
+                return ["a process ended by itself, and not well"]
+            self.band.disturb()
         return []
 
     def _take(self, groups: dict[str, mqshm.Subscription]) -> int:
@@ -236,12 +202,9 @@ class Run:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.stress.ids", description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=100_000, help="ids (100000)")
-    parser.add_argument("--kill-every", type=float, default=0.1, metavar="SECONDS", help="on average (0.1)")
-    parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS", help="in which an id is known (20)")
-    parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
+    asked = parser("ids", __doc__ or "", "ids")
+    asked.add_argument("--window", type=float, default=20.0, metavar="SECONDS", help="in which an id is known (20)")
+    chosen = asked.parse_args()
     name = f"stress-ids-{os.getpid()}"
     run = Run(name, chosen.count, chosen.kill_every, chosen.window, chosen.seed)
     start = time.monotonic()
@@ -249,7 +212,8 @@ def main() -> int:
         wrong = run.go()
     finally:
         mqshm.destroy(name)
-    print(f"{chosen.count} ids by {_WORKERS} rivals in {time.monotonic() - start:.0f} s, {run.kills} killed: ", end="")
+    took = time.monotonic() - start
+    print(f"{chosen.count} ids by {_WORKERS} rivals in {took:.0f} s, {run.band.kills} killed: ", end="")
     print("\n".join(wrong) if wrong else "each was published once")
     return 1 if wrong else 0
 

@@ -114,14 +114,14 @@ MUTANTS = [
         "flow/unique.c",
         "if (messages[*which].unique) rc = mqi_id_claim(",
         "if (0) rc = mqi_id_claim(",
-        ("tests.stress.ids", "--count", "20000"),
+        ("tests.stress.ids", "--count", "100000"),
     ),
     Mutant(
         "the ids of a transaction are not added",
         "flow/unique.c",
         "\t\tif (messages[*which].unique) rc = mqi_id_add(",
         "\t\tif (messages[*which].unique && n == 1) rc = mqi_id_add(",
-        ("tests.stress.ids", "--count", "20000"),
+        ("tests.stress.ids", "--count", "100000"),
     ),
     Mutant(
         "a forked child is taken for its parent",

@@ -11,19 +11,17 @@ was lost without its results none at all.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
 
 import mqshm
+from tests.stress.killing import PATIENCE, Band, parser
 
 TOPICS = ("done.count", "done.audit", "done.bill")
 _WORKERS = 4
-_PATIENCE = 60.0
 _LARGE = 2000  # bytes, now and then
 
 
@@ -47,42 +45,17 @@ def work(name: str, seed: int) -> None:
 
 class Run:
     def __init__(self, name: str, count: int, kill_every: float, seed: int) -> None:
-        self.name, self.count, self.kill_every = name, count, kill_every
-        self.chance = random.Random(seed)
+        self.name, self.count = name, count
         self.results = {topic: Counter[int]() for topic in TOPICS}
-        self.workers: list[int] = []
-        self.kills = 0
-
-    def start(self) -> None:
-        seed = self.chance.getrandbits(32)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                work(self.name, seed)
-            finally:
-                os._exit(0)
-        self.workers.append(pid)
-
-    def kill_one(self) -> None:
-        victim = self.workers.pop(self.chance.randrange(len(self.workers)))
-        os.kill(victim, signal.SIGKILL)
-        os.waitpid(victim, 0)
-        self.kills += 1
-        self.start()
+        self.band = Band(_WORKERS, lambda _, seed: work(name, seed), kill_every, seed)
 
     def go(self) -> list[str]:
         """What is wrong."""
         with mqshm.connect(self.name, supervisor=False) as broker:
             broker.create_group("workers", "jobs", buffer_size=4096, max_attempts=0)
             groups = [broker.subscribe(topic, group=topic, buffer_size=100_000, max_attempts=0) for topic in TOPICS]
-            for _ in range(_WORKERS):
-                self.start()
-            try:
+            with self.band:
                 self._conduct(broker, groups)
-            finally:
-                for pid in self.workers:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
             report = broker.fsck(repair=True)  # what the last of the dead had begun is finished, or undone
             for topic, group in zip(TOPICS, groups, strict=True):  # one too many would come now
                 self._take(topic, group)
@@ -94,7 +67,6 @@ class Run:
 
     def _conduct(self, broker: mqshm.Broker, groups: list[mqshm.Subscription]) -> None:
         published, progress = 0, time.monotonic()
-        next_kill = progress + self.kill_every
         while sum(map(len, self.results.values())) < self.count * len(TOPICS):
             got = 0
             for _ in range(256):
@@ -110,11 +82,9 @@ class Run:
             now = time.monotonic()
             if got:
                 progress = now
-            elif now - progress > _PATIENCE:
+            elif now - progress > PATIENCE:
                 return
-            if now >= next_kill:
-                self.kill_one()
-                next_kill = now + self.kill_every * self.chance.uniform(0.5, 1.5)
+            self.band.disturb()
 
     def _take(self, topic: str, group: mqshm.Subscription) -> int:
         messages = group.receive_batch(1000, timeout=0.001)
@@ -135,11 +105,7 @@ class Run:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.stress.transactions", description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=100_000, help="transactions (100000)")
-    parser.add_argument("--kill-every", type=float, default=0.1, metavar="SECONDS", help="on average (0.1)")
-    parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
+    chosen = parser("transactions", __doc__ or "", "transactions").parse_args()
     name = f"stress-transactions-{os.getpid()}"
     run = Run(name, chosen.count, chosen.kill_every, chosen.seed)
     start = time.monotonic()
@@ -148,9 +114,7 @@ def main() -> int:
     finally:
         mqshm.destroy(name)
     took = time.monotonic() - start
-    print(
-        f"{chosen.count} transactions over {len(TOPICS)} topics in {took:.0f} s, {run.kills} processes killed: ", end=""
-    )
+    print(f"{chosen.count} transactions over {len(TOPICS)} topics in {took:.0f} s, {run.band.kills} killed: ", end="")
     print("\n".join(wrong) if wrong else "each was done once, as a whole")
     return 1 if wrong else 0
 

@@ -93,8 +93,6 @@ static void add(struct sub *s, struct entry *e, uint32_t attempts, const char *r
 	*l = (struct letter){.w = wanted(letter_of(s, e, attempts, reason)), .s = s, .of = e->m, .turn = e->turn};
 }
 
-static bool drops_what_waits(const struct sub *s) { return s->o.overflow == MQSHM_DROP_OLDEST || s->o.overflow == MQSHM_DROP_LOWEST; }
-
 static void all_may_go(struct sub *s)
 {
 	for (uint32_t i = 0; drops_what_waits(s) && i < s->used && s->used + s->graves + count > s->o.capacity; i++) s->entries[i].maybe |= s->entries[i].state <= AGAIN;

@@ -7,7 +7,7 @@ struct want wanted(struct message *m)
 	return w;
 }
 
-static bool drops_what_waits(const struct sub *s) { return s->o.overflow == MQSHM_DROP_OLDEST || s->o.overflow == MQSHM_DROP_LOWEST; }
+bool drops_what_waits(const struct sub *s) { return s->o.overflow == MQSHM_DROP_OLDEST || s->o.overflow == MQSHM_DROP_LOWEST; }
 static bool is_full(const struct sub *s) { return s->used + s->graves + s->taken >= s->o.capacity; }
 
 #define NO_ROOM 2

@@ -18,6 +18,7 @@ struct room {
 };
 
 struct want wanted(struct message *m); /* by whom */
+bool drops_what_waits(const struct sub *s);
 /* Before it: a full subscription looks first for what is due in it. Marks what may be dropped. */
 struct room look_for_room(struct want *w);
 /* The same with nothing due, for several that enter together. */
