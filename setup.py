@@ -6,6 +6,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 core = runpy.run_path(str(Path(__file__).parent / "csrc" / "build_core.py"))
 
@@ -24,7 +25,21 @@ front = Extension(
     optional=True,  # mqshm._plain does the same over cffi
 )
 
+
+class Build(build_ext):
+    """Says what is missing before the compiler does."""
+
+    def run(self) -> None:
+        header = Path(sysconfig.get_path("include"), "Python.h")
+        if not header.exists():
+            sys.exit(
+                f"mqshm needs Python's headers to be built, and {header} is not there: on Debian, apt install python3-dev"
+            )
+        super().run()
+
+
 setup(
+    cmdclass={"build_ext": Build},
     cffi_modules=["csrc/build_core.py:ffibuilder"],
     ext_modules=[front] if cpython else [],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if limited else {},
