@@ -32,9 +32,7 @@ class Build(build_ext):
     def run(self) -> None:
         header = Path(sysconfig.get_path("include"), "Python.h")
         if not header.exists():
-            sys.exit(
-                f"mqshm needs Python's headers to be built, and {header} is not there: on Debian, apt install python3-dev"
-            )
+            sys.exit(f"mqshm needs Python's headers to be built, and {header} is not there (Debian: python3-dev)")
         super().run()
 
 
