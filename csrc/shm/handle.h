@@ -80,6 +80,7 @@ struct mqshm_sub {
 	bool woken;                         /* slept, and has not received since */
 	uint64_t looked_ns;                 /* when this process last found every slot taken by a look at all words */
 	struct mqi_slip slip;               /* groups begun while receivers were freeing them */
+	uint64_t published_then;            /* counters->published when the last one was begun */
 	bool to_look;                       /* at every word, however lately that was: somebody wants to know, not to wait */
 	uint32_t ticked;                    /* slot up to which hints were last renewed */
 	struct mqi_spin spin;

@@ -6,7 +6,8 @@
 /* A look at every word takes the lines of all slots away from those who use them. Who is going to wait does so at most
  * this often; in between, and while it waits, the hints have to do. */
 #define LOOK_AGAIN_NS 1000000
-#define AHEAD_PAUSES 16 /* 13 us */
+#define FEW 16          /* of a group's 64 slots */
+#define AHEAD_PAUSES 20 /* 16 us */
 
 /* One group further than the memory that there is; the first who gets there also grows the column of times, where the
  * subscription keeps leases in it. */
@@ -77,14 +78,29 @@ static void sweep(struct mqshm_sub *s, unsigned rings)
 		if (rings >> ring & 1) mqi_ring_sweep(s, ring);
 }
 
-/* The one group with a hint is the one that receivers are freeing: who follows them through it, slot by slot, takes each
- * line out of their hands. All other groups are full, so they have enough to do: let them get to the next. */
+/* How many messages receivers have passed, in all rings; each of them says so a few messages late. */
+static uint64_t passed(const struct mqshm_sub *s)
+{
+	uint64_t all = 0;
+	for (unsigned ring = 0; ring < MQI_PRIORITIES; ring++) all += mqi_load_rlx(&s->shm->head[ring]);
+	return all;
+}
+
+/* Who follows the receivers from slot to slot, as they free them, takes each line out of their hands. It does where the
+ * one group with a hint is theirs: until they begin the next. And it does where groups have only a few slots to give, as
+ * the least urgent messages fill the subscription and the others pass between them: until they have passed a group's worth.
+ * Either way they have enough to do. */
 static void let_receivers_ahead(struct mqshm_sub *s)
 {
-	if (s->overflow != MQSHM_BLOCK || s->groups < MQI_MANY_GROUPS || mqi_slot_free_groups(s) != 1 || !mqi_slip_due(&s->slip)) return;
+	uint32_t used = mqi_load_rlx(&s->shm->used);
+	bool mixed = (used & (used - 1)) && s->counters->published - s->published_then < FEW;
+	s->published_then = s->counters->published;
+	if (s->overflow != MQSHM_BLOCK || s->groups < MQI_MANY_GROUPS || memory_of(s) < s->capacity) return;
+	if ((!mixed && mqi_slot_free_groups(s) != 1) || !mqi_slip_due(&s->slip)) return;
+	uint64_t first = passed(s);
 	unsigned pauses = 0;
 	do mqi_pause_a_little();
-	while (++pauses < AHEAD_PAUSES && mqi_slot_free_groups(s) == 1);
+	while (++pauses < AHEAD_PAUSES && (mixed ? passed(s) - first < MQI_GROUP : mqi_slot_free_groups(s) == 1));
 	mqi_slip_tried(&s->slip, pauses < AHEAD_PAUSES);
 }
 
