@@ -18,7 +18,7 @@
 
 #define NEVER UINT64_MAX
 #define TOO_SLOW 3
-#define SHORT_TRIALS 40      /* for a line of the table */
+#define SHORT_TRIALS 24      /* for a line of the table */
 #define SLOW_BUDGET 20000000 /* steps for a line where all of them are single: then every so many-th instruction */
 
 /* What is stepped through by default; any scene can be named. */
@@ -27,7 +27,8 @@ static const char *const usual[] = {
 	"publish-inline", "publish-drop-oldest", "receive-inline", "receive-block", "receive-fan3", "ack-inline", "ack-block",
 	"ack-fan3", "ack-fan3-last", "nack-inline", "nack-block", "nack-fan3", "receive-lease-ends", "reap-leases",
 	"reap-leases-fan3", "expire-small", "expire-fan3", "expire-middle", "expire-repaired", "receive-past-tombs",
-	"publish-once", "publish-once-turn",
+	"publish-once", "publish-once-turn", "publish-delayed", "receive-due", "tick-due", "tick-lease", "watch", "commit-publish",
+	"commit-publish-fan3", "commit-settle", "commit-both", "commit-kept", "loan-return", "dead-rejected", "dead-worn-out",
 };
 
 enum way { KILL, STOP };
