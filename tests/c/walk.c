@@ -24,7 +24,7 @@ void walk_step(pid_t pid)
 	must(trapped(pid), "the victim does not step: %s", ledger->reason);
 }
 
-#define FEW 16 /* stops at one breakpoint */
+#define STOP_COSTS 3 /* steps: to run to a breakpoint, and off it */
 
 #ifdef __x86_64__
 
@@ -72,7 +72,10 @@ static void find_ways(struct walk_trace *t)
 	qsort(at, t->size, sizeof *at, by_place);
 	for (uint32_t i = 1; i < t->size; i++)
 		if (at[i][0] == at[i - 1][0]) t->met[at[i][1]] = t->met[at[i - 1][1]] + 1;
-	for (uint32_t i = 1; i < t->size; i++) t->way[i] = t->met[i] <= FEW ? i : t->way[i - 1];
+	for (uint32_t i = 1, best = 0; i < t->size; i++) {
+		if ((int64_t)STOP_COSTS * t->met[i] - i <= (int64_t)STOP_COSTS * t->met[best] - best) best = i;
+		t->way[i] = best;
+	}
 	free(at);
 }
 

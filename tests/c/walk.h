@@ -12,7 +12,7 @@
 /* Where the processor was after 0, 1, 2 .. instructions of an operation that was stepped through once. */
 struct walk_trace {
 	uint64_t *pc;
-	uint32_t *way; /* the last instruction at or before this one that had been met a few times at most */
+	uint32_t *way; /* the instruction from which on single steps lead here the soonest: all stops at it and the steps counted */
 	uint32_t *met; /* how often each had been met before */
 	uint32_t size;
 };
