@@ -23,16 +23,21 @@ def can_sanitize(kind: str, where: Path) -> bool:
     return built.returncode == 0 and subprocess.run([where / "empty"], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("deaths", [False, True], ids=["calm", "deaths"])
-@pytest.mark.parametrize("sanitizer", ["thread", "address"])
-def test_threads_that_come_and_go_and_die_are_clean(sanitizer: str, deaths: bool, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=["thread", "address"])
+def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs("make", "clang")
-    if not can_sanitize(sanitizer, tmp_path):
-        pytest.skip(f"clang has no working -fsanitize={sanitizer} here")
-    program = tmp_path / f"threads-{sanitizer}"
-    make(C / "threads", tmp_path, str(program))
+    place = tmp_path_factory.mktemp("threads")
+    if not can_sanitize(request.param, place):
+        pytest.skip(f"clang has no working -fsanitize={request.param} here")
+    program = place / f"threads-{request.param}"
+    make(C / "threads", place, str(program))
+    return program
+
+
+@pytest.mark.parametrize("deaths", [False, True], ids=["calm", "deaths"])
+def test_threads_that_come_and_go_and_die_are_clean(sanitized: Path, deaths: bool) -> None:
     run(
-        program,
+        sanitized,
         *(["--deaths"] if deaths else []),
         "--seconds",
         "3",
