@@ -18,7 +18,7 @@
 
 #define NEVER UINT64_MAX
 #define TOO_SLOW 3
-#define SHORT_TRIALS 24      /* for a line of the table */
+#define SHORT_TRIALS 40      /* for a line of the table */
 #define SLOW_BUDGET 20000000 /* steps for a line where all of them are single: then every so many-th instruction */
 
 /* What is stepped through by default; any scene can be named. */
