@@ -30,6 +30,13 @@ static struct id_shm *entry_of(struct mqshm *h, unsigned table, uint32_t at)
 	return mqi_reach(h, area_of(h, table), ENTRIES_AT + (uint64_t)(at - 1) * sizeof(struct id_shm), sizeof(struct id_shm));
 }
 
+/* The entry that a block names; NULL where it was named in an earlier life of the block's, and is another's by now. */
+static struct id_shm *entry_of_block(struct mqshm *h, uint64_t named, uint64_t block, uint64_t gen)
+{
+	struct id_shm *e = entry_of(h, (unsigned)(named >> 32), (uint32_t)named);
+	return e && mqi_load_rlx(&e->block) == block && mqi_load_rlx(&e->gen) == gen ? e : NULL;
+}
+
 static uint32_t *bucket_of(struct mqshm *h, unsigned table, const struct mqi_id *id)
 {
 	return mqi_reach(h, area_of(h, table), id->key[0] % MQI_ID_BUCKETS * sizeof(uint32_t), sizeof(uint32_t));
@@ -120,12 +127,14 @@ int mqi_id_add(struct mqshm *h, struct mqi_id *id, uint64_t word, uint64_t block
 	uint32_t *bucket = bucket_of(h, table, id);
 	if (!e || !bucket) return mqi_fail(MQSHM_CORRUPT, "the table of message ids is smaller than it was");
 	struct block_shm *b = mqi_block(h, block);
+	uint64_t sibling = mqi_load_rlx(&b->ids);
+	if (!entry_of_block(h, sibling, block, gen)) sibling = 0; /* it may be this very entry, before the table was cleared */
 	mqi_store_rlx(&e->key[0], id->key[0]);
 	mqi_store_rlx(&e->key[1], id->key[1]);
 	mqi_store_rlx(&e->block, block);
 	mqi_store_rlx(&e->gen, gen);
 	mqi_store_rlx(&e->ms, mqi_boot_ms());
-	mqi_store_rlx(&e->sibling, mqi_load_rlx(&b->ids));
+	mqi_store_rlx(&e->sibling, sibling);
 	mqi_store_rel(&b->ids, reference(table, id->at)); /* before anybody can find the entry: who repairs withdraws it */
 	for (uint32_t head;;) {
 		mqi_store_rlx(&e->next, head = mqi_load_acq(bucket));
@@ -145,13 +154,11 @@ int mqi_id_claim(struct mqshm *h, const struct mqi_id *id, uint64_t word, uint64
 	return rc;
 }
 
-/* What a block says may be of its earlier life: then the entry is not the block's. */
 void mqi_ids_withdraw(struct mqshm *h, uint64_t block, uint64_t gen)
 {
 	uint64_t at = mqi_load_acq(&mqi_block(h, block)->ids);
-	for (uint32_t steps = 0; at && steps < ENTRIES_MAX; steps++) {
-		struct id_shm *e = entry_of(h, (unsigned)(at >> 32), (uint32_t)at);
-		if (!e || mqi_load_rlx(&e->block) != block || mqi_load_rlx(&e->gen) != gen) return;
+	struct id_shm *e;
+	for (uint32_t steps = 0; steps < ENTRIES_MAX && (e = entry_of_block(h, at, block, gen)); steps++) {
 		mqi_store_rel(&e->state, ID_WITHDRAWN);
 		at = mqi_load_rlx(&e->sibling);
 	}
@@ -210,6 +217,8 @@ const char *mqi_ids_fault(struct mqshm *h)
 			struct id_shm *e = entry_of(h, table, at);
 			if (!e) break; /* given back meanwhile */
 			if (mqi_load_rlx(&e->next) > mqi_load_acq(&h->hdr->ids_used[table])) return "a chain leads to an entry that was never taken";
+			uint64_t sibling = mqi_load_rlx(&e->sibling);
+			if (sibling && (sibling < reference(table, 1) || sibling >= reference(table, at))) return "an entry names one that was not added before it";
 		}
 	}
 	return NULL;
