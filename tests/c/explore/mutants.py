@@ -499,6 +499,13 @@ MUTANTS = [
         "once-dying",
     ),
     Mutant(
+        "an entry can be its own sibling, once the tables have turned",
+        "shm/ids.c",
+        "\tif (!entry_of_block(h, sibling, block, gen)) sibling = 0; /* it",
+        "\t/* it",
+        "once-turner-dies",
+    ),
+    Mutant(
         "who attaches does not look whether the broker has ended",
         "flow/attach.c",
         "if (mqi_add64(&h->hdr->life, 1) & MQI_ENDED) {",
