@@ -231,8 +231,10 @@ int mqshm_find_held(mqshm_t *h, const char *topic, uint32_t topic_size, const vo
 	int rc = mqi_enter(h);
 	if (rc != MQSHM_OK) return mqi_fail(rc, "the leases belong to the parent process");
 	rc = MQSHM_LEASE_LOST;
-	for (uint32_t row = 0; rc != MQSHM_OK && row < MQI_SUBS; row++)
-		if (h->views[row] && h->views[row]->touched && find_in(h->views[row], topic, topic_size, id, id_size, out)) rc = MQSHM_OK;
+	for (uint32_t row = 0; rc != MQSHM_OK && row < MQI_SUBS; row++) {
+		struct mqshm_sub *s = h->views[row]; /* perhaps of a life that is over: its slots may be another subscription's by now */
+		if (s && s->touched && mqi_view_holds(s) && find_in(s, topic, topic_size, id, id_size, out)) rc = MQSHM_OK;
+	}
 	if (rc != MQSHM_OK) mqi_fail(rc, "this process holds no message with id %.*s of topic %.*s", (int)id_size, (const char *)id, (int)topic_size, topic);
 	mqi_leave(h);
 	return rc;

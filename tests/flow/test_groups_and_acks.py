@@ -1,4 +1,5 @@
 import gc
+import multiprocessing
 import pickle
 import time
 
@@ -6,6 +7,7 @@ import pytest
 
 import mqshm
 from mqshm import AckPolicy
+from tests.conftest import DEADLINE
 
 
 @pytest.fixture
@@ -178,6 +180,40 @@ def test_a_message_is_settled_by_its_id(broker, group):
     with pytest.raises(mqshm.LeaseLost, match="one"):
         broker.ack("jobs.a", "one")
     again.ack()
+
+
+def open_two_large(broker, opened, leave):
+    with broker.subscribe("other", buffer_size=100_000), broker.subscribe("other", buffer_size=100_000):
+        broker.publish("other", b"x")
+        opened.set()
+        leave.wait()
+    broker.close()
+
+
+def test_an_id_is_not_looked_for_where_a_subscription_was(broker, run):
+    """Its memory becomes another's, and its row a third one's: what this process knew of it is out of date."""
+
+    def subscribe(topic):
+        return broker.subscribe(topic, buffer_size=64, ack=AckPolicy.REQUIRED)
+
+    opened, leave = (multiprocessing.get_context("spawn").Event() for _ in range(2))
+    first, *others = [subscribe("a") for _ in range(3)]
+    broker.publish("a", b"1", id="one")
+    for sub in first, *others:
+        sub.receive(timeout=5.0).ack()
+    for sub in others:
+        sub.close()
+    other = run(open_two_large, broker, opened, leave)  # takes their rows; their memory is too small
+    assert opened.wait(DEADLINE)
+    first.close()
+    with subscribe("none"), subscribe("b") as sub:  # in the memory of the first two
+        broker.publish("b", b"2", id="two")
+        message = sub.receive(timeout=5.0)
+        broker.ack("b", "two")
+        with pytest.raises(mqshm.LeaseLost):
+            message.ack()
+    leave.set()
+    other.join()
 
 
 def test_a_lease_with_a_timeout_ends(broker):
