@@ -99,8 +99,9 @@ def _once(ledger: Ledger, sub: Sub) -> Iterator[Finding]:
                 yield Finding("twice", f"attempt {each.attempt} in {sub.name} was settled {len(done)} times", seq)
             if done:
                 final = each
-    if missing > sub.open_receives + sub.slow_receives:
-        text = f"{missing} attempts in {sub.name} were delivered to nobody, {sub.open_receives} perhaps to the dead"
+    dead = sub.open_receives + sub.open_drops
+    if missing > dead + sub.slow_receives:
+        text = f"{missing} attempts in {sub.name} were delivered to nobody, {dead} perhaps to the dead"
         yield Finding("attempts", text)
 
 

@@ -88,6 +88,8 @@ class Sub:
     drained: bool = False
     open_receives: int = 0
     """Messages that may have been received by calls that did not return."""
+    open_drops: int = 0
+    """Messages that may have been taken, to be dropped, by publishers that died before they did."""
     slow_receives: int = 0
     """Messages whose leases may have ended within a call that returned without them: it was stopped in the middle."""
     counters: dict[str, int] | None = None
@@ -156,6 +158,7 @@ def gather(events: Mapping[str, Sequence[Event]]) -> Ledger:
         if process.started and not process.ended and process.killed == FOREVER:
             ledger.findings.append(Finding("vanished", f"process {process.who} ended without a word"))
     unfinished = {who: _publications(ledger, who, log) for who, log in events.items()}
+    _drops(ledger, [publications for calls in unfinished.values() for publications in calls.values()])
     ledger.shortest_lease = _shortest_lease(ledger)
     for who, log in events.items():
         _deliveries(ledger, who, log, unnamed, unfinished[who])
@@ -281,6 +284,13 @@ def _deliveries(
                 ledger.findings.append(Finding("view", text, seq))
     if asked is not None:
         ledger.subs[asked[0]].open_receives += asked[1]
+
+
+def _drops(ledger: Ledger, calls: Sequence[Sequence[Publication]]) -> None:
+    """A publish takes one message at a time to make room; where it dies with it, it is delivered again."""
+    for sub in ledger.subs.values():
+        if sub.overflow in ("drop_oldest", "drop_lowest"):
+            sub.open_drops = sum(any(sub.matches(each.topic) for each in publications) for publications in calls)
 
 
 def _shortest_lease(ledger: Ledger) -> int:

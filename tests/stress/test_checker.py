@@ -168,6 +168,17 @@ def test_a_death_may_leave_one_drop_uncounted(story):
     assert story.kinds() == ["uncounted"]
 
 
+@pytest.mark.parametrize("overflow, kinds", [("drop_lowest", []), ("drop_new", ["attempts"])])
+def test_a_death_may_leave_what_was_to_be_dropped_with_an_attempt_more(story, overflow, kinds):
+    story.group("d", ("d",), overflow=overflow)
+    story.publish("p-1", 1, topic="d")
+    story.publish("q-1", None, who="q", topic="d")
+    story("conductor", "kill", "q")
+    story.receive("p-1", 1, attempt=2, sub="d", topic="d")
+    story.settle(1, attempt=2, sub="d")
+    assert story.kinds() == kinds
+
+
 def test_a_message_that_used_up_its_attempts_is_counted_as_rejected(story):
     story.group("s", ("s",), max_attempts=1)
     story.publish("p-1", 1, topic="s")
