@@ -10,50 +10,57 @@ compared with what was published.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from tests.stress import plan
 from tests.stress.history import Event
-from tests.stress.ledger import Delivery, Finding, Ledger, Publication, Sub
+from tests.stress.ledger import Delivery, Finding, Ledger, Letter, Sub
 
 WORN_OUT = "max_attempts"
 
 
-class _Letter(NamedTuple):
-    publication: Publication
-    attempts: int
-    reason: str
-
-
-def dead(ledger: Ledger, events: Mapping[str, Sequence[Event]]) -> Iterator[Finding]:
-    letters: dict[tuple[str, str], _Letter] = {}
-    found = False
+def read(ledger: Ledger, events: Mapping[str, Sequence[Event]]) -> None:
+    """Enters the dead letters, and what is wrong with them by themselves."""
     for log in events.values():
         for kind, _time, *rest in log:
-            if kind != "dead":
-                continue
-            found = True
-            said, group, attempts, reason = rest
-            publication = ledger.publications.get(said[0] or "")
-            if publication is None:
-                if said[0] is not None:
-                    yield Finding("dead", f"a dead letter of what was never published: {rest}", None, said[0])
-                continue
-            if publication.refused or list(said) != list(publication.said[:6]):
-                yield Finding("dead", f"its dead letter says {said} of {publication.said}", None, publication.uid)
-            if not group:
-                continue
-            if (publication.uid, group) in letters:
-                yield Finding("dead", f"it died twice in {group}", None, publication.uid)
-            letters[publication.uid, group] = _Letter(publication, attempts, reason)
-    for (_uid, group), letter in letters.items():
+            if kind == "dead":
+                ledger.buried = True
+                ledger.findings += _enter(ledger, *rest)
+
+
+def _enter(ledger: Ledger, said: Sequence[object], group: str, attempts: int, reason: str) -> Iterator[Finding]:
+    name = None if said[0] is None else str(said[0])
+    publication = ledger.publications.get(name or "")
+    if publication is None:
+        if name is None:
+            ledger.worn_out_nameless[group] += reason == WORN_OUT
+            return
+        yield Finding("dead", f"a dead letter of what was never published: {said}, {group}, {reason}", None, name)
+        return
+    if publication.refused or list(said) != list(publication.said[:6]):
+        yield Finding("dead", f"its dead letter says {said} of {publication.said}", None, publication.uid)
+    if not group:
+        return
+    if (publication.uid, group) in ledger.letters:
+        yield Finding("dead", f"it died twice in {group}", None, publication.uid)
+    ledger.letters[publication.uid, group] = Letter(publication, attempts, reason)
+
+
+def dead(ledger: Ledger) -> Iterator[Finding]:
+    for (_uid, group), letter in ledger.letters.items():
         yield from _justified(ledger.subs[group], letter)
-    for sub in ledger.subs.values() if found else ():
+    for sub in ledger.subs.values() if ledger.buried else ():
         if sub.group:
-            yield from _complete(sub, letters)
+            yield from _complete(sub, ledger.letters)
 
 
-def _justified(sub: Sub, letter: _Letter) -> Iterator[Finding]:
+def worn_out(ledger: Ledger, sub: Sub) -> Iterator[Letter]:
+    """Of the messages with a name that used up their attempts there."""
+    for (_uid, group), letter in ledger.letters.items():
+        if group == sub.name and letter.reason == WORN_OUT:
+            yield letter
+
+
+def _justified(sub: Sub, letter: Letter) -> Iterator[Finding]:
     made = letter.publication
     deliveries = sub.deliveries.get(made.seq or -1, [])
     if any(settle.verb == "ack" and settle.outcome == "done" for each in deliveries for settle in each.settles):
@@ -70,7 +77,7 @@ def _rejected(delivery: Delivery, but: str) -> bool:
     return any(settle.verb == "reject" and settle.outcome != but for settle in delivery.settles)
 
 
-def _complete(sub: Sub, letters: Mapping[tuple[str, str], _Letter]) -> Iterator[Finding]:
+def _complete(sub: Sub, letters: Mapping[tuple[str, str], Letter]) -> Iterator[Finding]:
     for seq, deliveries in sub.deliveries.items():
         made = deliveries[0].publication
         if made is None or made.said[3] < plan.MARK:

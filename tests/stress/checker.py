@@ -4,9 +4,10 @@ What is demanded, and why no more:
 
 loss        A message whose publish returned is, in each subscription that it matches, settled (ack or reject that
             returned done), or its settle did not return, or it is excused: its ttl is over, its subscription drops, it
-            used up its attempts. Excuses are counted, and the broker's counters must account for them: `expired`,
-            `dropped`, and what `rejected` has beyond the rejects that were asked for. A process that is killed between
-            a drop and its count leaves one uncounted, so each death allows one. In a calm run the counters are exact.
+            used up its attempts (where the last of them died with its receive, its dead letter says so). Excuses are
+            counted, and the broker's counters must account for them: `expired`, `dropped`, and what `rejected` has
+            beyond the rejects that were asked for. A process that is killed between a drop and its count leaves one
+            uncounted, so each death allows one. In a calm run the counters are exact.
             Under AckPolicy.NONE receiving settles; a receive that never returned may have taken as many as it asked
             for. Of a private subscription that its process emptied, the same; of one that ended otherwise, there is no
             hole: before the last of a producer's messages that it received it has received all (that is FIFO).
@@ -20,8 +21,9 @@ priority    Where a message of a higher priority was there before a receive bega
             delay), and was first received by a call that began after that receive had returned, it gave nothing lower.
 twice       No attempt of a message is delivered twice, none comes after an ack or reject that returned done, and at
             most one of those returns done.
-attempts    Attempts are 1, 2, 3 ...; each one missing is of a receive that never returned, or that lasted longer than
-            a lease which ends by itself: who is stopped in it comes back without the message.
+attempts    Attempts are 1, 2, 3 ..., as far as its dead letter says; each one missing is of a receive that never
+            returned, of a publish that never returned and dropped, or of a receive that lasted longer than a lease
+            which ends by itself: who is stopped in it comes back without the message.
 taken       A redelivery has a reason: the attempt before was nacked, dropped, lost by a process that was killed or
             left, or its lease ran out, not before its time; a delay is kept, too.
 vanished    Whoever was not killed says that it ends, and no operation raises what it may not.
@@ -37,7 +39,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from tests.stress import burial
+from tests.stress import burial, plan
 from tests.stress.history import Event
 from tests.stress.ledger import (
     FOREVER,
@@ -60,6 +62,7 @@ _ENDS = ("ack", "reject")
 
 def check(events: Mapping[str, Sequence[Event]]) -> list[Violation]:
     ledger = gather(events)
+    burial.read(ledger, events)
     findings = [*ledger.findings]
     now = max((log[-1][1] for log in events.values() if log), default=0)
     for sub in ledger.subs.values():
@@ -68,7 +71,7 @@ def check(events: Mapping[str, Sequence[Event]]) -> list[Violation]:
         findings += _priority(sub)
         findings += _complete(ledger, sub, now)
     findings += _together(ledger, now)
-    findings += burial.dead(ledger, events)
+    findings += burial.dead(ledger)
     return [violation(ledger, events, each) for each in findings[:20]]
 
 
@@ -99,6 +102,9 @@ def _once(ledger: Ledger, sub: Sub) -> Iterator[Finding]:
                 yield Finding("twice", f"attempt {each.attempt} in {sub.name} was settled {len(done)} times", seq)
             if done:
                 final = each
+    for letter in burial.worn_out(ledger, sub):
+        deliveries = sub.deliveries.get(letter.publication.seq or -1, [])
+        missing += max(0, letter.attempts - (deliveries[-1].attempt if deliveries else 0))
     dead = sub.open_receives + sub.open_drops
     if missing > dead + sub.slow_receives:
         text = f"{missing} attempts in {sub.name} were delivered to nobody, {dead} perhaps to the dead"
@@ -230,16 +236,19 @@ def _complete(ledger: Ledger, sub: Sub, now: int) -> Iterator[Finding]:
 def _settled(ledger: Ledger, sub: Sub, due: Iterable[Publication], now: int) -> Iterator[Finding]:
     gone: list[Publication] = []
     dead: list[Publication] = []
+    nameless: list[Publication] = []
     for each in due:
         deliveries = sub.deliveries.get(each.seq or -1, [])
         if sub.ack == NONE and deliveries:
             continue
         if any(settle.verb in _ENDS and settle.outcome != "lost" for one in deliveries for settle in one.settles):
             continue
-        if _excused(sub, each, deliveries, now):
+        if _excused(ledger, sub, each, deliveries, now):
             gone.append(each)
         elif sub.ack == NONE:
             dead.append(each)
+        elif sub.max_attempts and each.said[3] < plan.MARK:
+            nameless.append(each)
         else:
             yield Finding(
                 "loss", f"in {sub.name}: it was neither settled nor dropped, nor is it there", each.seq, each.uid
@@ -247,16 +256,27 @@ def _settled(ledger: Ledger, sub: Sub, due: Iterable[Publication], now: int) -> 
     if len(dead) > sub.open_receives:
         text = f"{len(dead)} in {sub.name} were received by nobody; {sub.open_receives} may have been by the dead"
         yield Finding("loss", text, dead[0].seq, dead[0].uid)
+    letters = ledger.worn_out_nameless[sub.name]
+    if len(nameless) > min(letters, sub.open_receives):
+        text = f"{len(nameless)} without a name are gone from {sub.name}; {letters} such used up their attempts"
+        text += f", {sub.open_receives} perhaps at the dead"
+        yield Finding("loss", text, nameless[0].seq, nameless[0].uid)
+    gone += nameless
     if sub.counters is not None:
         yield from _counted(ledger, sub, gone)
 
 
-def _excused(sub: Sub, each: Publication, deliveries: Sequence[Delivery], now: int) -> bool:
+def _excused(ledger: Ledger, sub: Sub, each: Publication, deliveries: Sequence[Delivery], now: int) -> bool:
     if each.ttl is not None and each.began + _ns(each.ttl) < now:
         return True
     if sub.overflow.startswith("drop"):
         return True
-    return bool(sub.max_attempts and deliveries and deliveries[-1].attempt >= sub.max_attempts)
+    if not sub.max_attempts:
+        return False
+    letter = ledger.letters.get((each.uid, sub.name))
+    if letter is not None and letter.reason == burial.WORN_OUT:
+        return True  # its last attempts may have died with their receives: they are counted
+    return bool(deliveries) and deliveries[-1].attempt >= sub.max_attempts
 
 
 def _counted(ledger: Ledger, sub: Sub, gone: Sequence[Publication]) -> Iterator[Finding]:
@@ -314,19 +334,19 @@ def _together(ledger: Ledger, now: int) -> Iterator[Finding]:
     sure = [sub for sub in ledger.subs.values() if (sub.group or sub.drained) and sub.ack != NONE]
     for each in ledger.publications.values():
         if not each.returned and not each.refused and each.seq is not None:
-            for sub in _absent(sure, each, now):
+            for sub in _absent(ledger, sure, each, now):
                 text = f"its publish did not return; it was received elsewhere, and is not in {sub.name}"
                 yield Finding("together", text, each.seq, each.uid)
     for transaction in ledger.together:
         yield from _all_of_it(ledger, transaction, sure, now)
 
 
-def _absent(sure: Iterable[Sub], each: Publication, now: int) -> Iterator[Sub]:
+def _absent(ledger: Ledger, sure: Iterable[Sub], each: Publication, now: int) -> Iterator[Sub]:
     """Where it would have been received."""
     for sub in sure:
         if not sub.matches(each.topic) or (not sub.group and each.began < sub.ready) or each.seq in sub.deliveries:
             continue
-        if sub.open_receives == 0 and not _excused(sub, each, (), now):
+        if sub.open_receives == 0 and not _excused(ledger, sub, each, (), now):
             yield sub
 
 
@@ -338,7 +358,7 @@ def _all_of_it(ledger: Ledger, transaction: Together, sure: Iterable[Sub], now: 
         return
     why = f"{came.uid} was received" if came else f"number {gone.seq if gone else 0} of its acks did not come again"
     for each in transaction.publications:
-        for sub in _absent(sure, each, now) if each.seq is None else ():
+        for sub in _absent(ledger, sure, each, now) if each.seq is None else ():
             text = f"its transaction did not return; {why}, and it is not in {sub.name}"
             yield Finding("together", text, None, each.uid)
     for ack in transaction.acks:
@@ -354,4 +374,4 @@ def _stays_gone(ledger: Ledger, ack: Delivery, now: int) -> bool:
     deliveries = sub.deliveries[ack.seq]
     if not (sub.group or sub.drained) or sub.open_receives or deliveries[-1].attempt > ack.attempt:
         return False
-    return ack.publication is not None and not _excused(sub, ack.publication, deliveries, now)
+    return ack.publication is not None and not _excused(ledger, sub, ack.publication, deliveries, now)

@@ -4,7 +4,7 @@ except of what is received and was never published."""
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -118,6 +118,15 @@ class Together:
     acks: list[Delivery] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Letter:
+    """A dead one, of a message with a name."""
+
+    publication: Publication
+    attempts: int
+    reason: str
+
+
 @dataclass
 class Finding:
     kind: str
@@ -135,6 +144,12 @@ class Ledger:
     findings: list[Finding] = field(default_factory=list)
     together: list[Together] = field(default_factory=list)
     """Transactions that did not return."""
+    letters: dict[tuple[str, str], Letter] = field(default_factory=dict)
+    """By the name of the message, and of its group."""
+    worn_out_nameless: Counter[str] = field(default_factory=Counter)
+    """Dead letters of messages without a name that used up their attempts, by group."""
+    buried: bool = False
+    """There was a dead letter: somebody looked for them."""
     shortest_lease: int = 0
     deaths: int = 0
 
